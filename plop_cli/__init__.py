@@ -1,0 +1,30 @@
+"""plop: where should LoRA adapters go? (PLoP: Hayou, Ghosh, Yu, arXiv 2506.20629)
+
+    from plop_cli import score
+    scores = score(model, tokenizer, texts)
+    scores.recommended        # ['v_proj', 'up_proj', 'down_proj']
+
+Importing this package is cheap: torch and transformers come in when a name below is first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from plop_cli.errors import PlopError as PlopError
+    from plop_cli.scoring import NFNScores as NFNScores
+    from plop_cli.scoring import score as score
+
+__version__ = "0.1.0"
+
+_HOME = {"score": "scoring", "NFNScores": "scoring", "PlopError": "errors"}
+
+__all__ = ["NFNScores", "PlopError", "__version__", "score"]
+
+
+def __getattr__(name: str) -> object:
+    if name in _HOME:
+        return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

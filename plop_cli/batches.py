@@ -1,0 +1,85 @@
+"""Texts → token batches: chat template, truncation, masks, length-sorted under a token budget.
+
+Padding always goes on the right, whatever side the tokenizer prefers: positions then start at 0 for every text, so
+a score cannot depend on who shares its batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from plop_cli.errors import PlopError
+from plop_cli.texts import Text
+
+
+@dataclass(frozen=True)
+class Batch:
+    """`rows`: which samples these are, (batch,); `input_ids` and `mask` (True on real tokens): (batch, length)."""
+
+    rows: Tensor
+    input_ids: Tensor
+    mask: Tensor
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Token ids of each text, in input order, and how many texts were cut at `max_length`."""
+
+    ids: list[list[int]]
+    truncated: int
+
+
+def tokenize(tokenizer: PreTrainedTokenizerBase, texts: Sequence[Text], *, max_length: int, chat: bool) -> Tokens:
+    """Tokenize with the tokenizer's own special tokens; conversations, and with `chat` all texts, through its template.
+
+    Raises PlopError where a chat template is needed and the tokenizer has none.
+    """
+    plain = [_render(tokenizer, text) if chat or not isinstance(text, str) else text for text in texts]
+    templated = [chat or not isinstance(text, str) for text in texts]
+    ids: list[list[int]] = []
+    truncated = 0
+    for text, special in zip(plain, templated, strict=True):
+        # A template writes the special tokens itself. One token more than fits tells a cut text from an exact fit.
+        options = {"add_special_tokens": not special, "truncation": True}
+        long = tokenizer(text, max_length=max_length + 1, **options)["input_ids"]
+        truncated += len(long) > max_length
+        ids.append(long if len(long) <= max_length else tokenizer(text, max_length=max_length, **options)["input_ids"])
+    return Tokens(ids, truncated)
+
+
+def batches(ids: Sequence[Sequence[int]], *, batch_tokens: int, pad: int = 0) -> Iterator[Batch]:
+    """Batches of similar lengths with at most `batch_tokens` tokens each, padding included; longest last.
+
+    A text longer than the budget is a batch of its own. Texts without tokens are in no batch.
+    """
+    rows: list[int] = []
+    for row in sorted((row for row, tokens in enumerate(ids) if tokens), key=lambda row: (len(ids[row]), row)):
+        if rows and (len(rows) + 1) * len(ids[row]) > batch_tokens:
+            yield _padded(ids, rows, pad)
+            rows = []
+        rows.append(row)
+    if rows:
+        yield _padded(ids, rows, pad)
+
+
+def _padded(ids: Sequence[Sequence[int]], rows: list[int], pad: int) -> Batch:
+    lengths = torch.tensor([len(ids[row]) for row in rows])
+    mask = torch.arange(int(lengths.max())) < lengths[:, None]
+    input_ids = torch.full(mask.shape, pad)
+    input_ids[mask] = torch.tensor([token for row in rows for token in ids[row]])
+    return Batch(torch.tensor(rows), input_ids, mask)
+
+
+def _render(tokenizer: PreTrainedTokenizerBase, text: Text) -> str:
+    if not getattr(tokenizer, "chat_template", None):
+        raise PlopError(
+            "the tokenizer has no chat template; leave out --chat, or turn the messages into text with --template"
+        )
+    turns = [{"role": "user", "content": text}] if isinstance(text, str) else text
+    rendered: str = tokenizer.apply_chat_template(turns, tokenize=False)
+    return rendered

@@ -1,0 +1,61 @@
+"""The command line. One module per command: parse, call, print. Nothing here computes.
+
+Commands import what they need when they run, so that `plop --help` and `plop history` do not wait for torch.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated, Any
+
+import typer
+from plop_registry import RegistryError
+from typer.core import TyperGroup
+
+from plop_cli import __version__
+from plop_cli.cli.console import fail
+from plop_cli.errors import PlopError
+
+
+class _Boundary(TyperGroup):
+    """Turns what a user can mend into one line on stderr and exit 1; bugs keep their traceback."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (PlopError, RegistryError) as error:
+            fail(error)
+            raise typer.Exit(1) from None
+
+
+app = typer.Typer(
+    cls=_Boundary,
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"plop {__version__}")
+        raise typer.Exit
+
+
+@app.callback(epilog="PLoP: Hayou, Ghosh, Yu, Precise LoRA Placement, arXiv 2506.20629.")
+def _plop(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")] = False,
+) -> None:
+    """Where should LoRA adapters go? Score a model's modules on your task's own texts, and put LoRA into the lowest."""
+
+
+def main() -> None:
+    """The `plop` command."""
+    # The libraries' own progress bars would break ours, and speak where stderr is no terminal.
+    os.environ.setdefault("TQDM_DISABLE", "1")
+    app()
+
+
+from plop_cli.cli import score, tasks  # noqa: E402, F401  (they register themselves on `app`)

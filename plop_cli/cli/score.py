@@ -1,0 +1,155 @@
+"""`plop score`: NFN of every module type of a model on a task's texts."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from plop_cli.cli import app
+from plop_cli.cli.console import fail, note, out, print_json, progress, warn
+
+
+class Dtype(StrEnum):
+    auto = "auto"
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+    float16 = "float16"
+
+
+class By(StrEnum):
+    type = "type"
+    layer = "layer"
+    module = "module"
+
+
+@app.command()
+def score(
+    models: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="MODEL...",
+            help="Hub ids (org/name or org/name@revision), folders, .gguf files, or [bold]demo[/bold].",
+            show_default=False,
+        ),
+    ],
+    tasks: Annotated[
+        list[str] | None,
+        typer.Option("--task", "-t", help="A task; repeat it for several ([bold]plop tasks[/bold] lists them)."),
+    ] = None,
+    samples: Annotated[int, typer.Option("--samples", "-n", help="Texts to draw from each task.")] = 100,
+    max_length: Annotated[int, typer.Option(help="Tokens per text; longer texts are cut.")] = 256,
+    batch_tokens: Annotated[
+        int | None,
+        typer.Option(min=1, help="Tokens per forward, padding included. Default: 1,024 on the CPU, 16,384 elsewhere."),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the drawn texts and the probes.")] = 0,
+    dtype: Annotated[
+        Dtype,
+        typer.Option(help="auto: bfloat16 on CUDA, else float32, or the checkpoint's own where that would not fit."),
+    ] = Dtype.auto,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
+    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit on the hub, for every MODEL.")] = None,
+    column: Annotated[str | None, typer.Option(help="Which column of a file or data set is the text.")] = None,
+    template: Annotated[str | None, typer.Option(help='Make the text of a row: "{question}\\n{answer}".')] = None,
+    chat: Annotated[bool, typer.Option("--chat", help="Wrap each text as a user turn with the chat template.")] = False,
+    nfn_map: Annotated[bool, typer.Option("--map", help="Show the NFN-map too: layers by types.")] = False,
+    by: Annotated[By, typer.Option(help="What the rows of the table are.")] = By.type,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+    list_modules: Annotated[
+        bool, typer.Option("--list-modules", help="Show what would be scored and what not; no weights are loaded.")
+    ] = False,
+    registry: Annotated[
+        str | None,
+        typer.Option(help="Path or URL of the registry. Default: $PLOP_REGISTRY, else a file in your data folder."),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Score anew what the registry already has.")] = False,
+    trust_remote_code: Annotated[
+        bool, typer.Option("--trust-remote-code", help="Run the code that a model brings along.")
+    ] = False,
+    allow_pickle: Annotated[
+        bool, typer.Option("--allow-pickle", help="Load pickled weights, which can run code.")
+    ] = False,
+) -> None:
+    """Score MODELs on TASKs: one forward pass each, NFN by module type, lowest first.
+
+    LoRA belongs into the types marked with ●. Every run is kept, and answered from the registry when asked for again.
+
+    Example: [bold]plop score demo --task sample/math --map[/bold]
+    """
+    if list_modules:
+        _list_modules(models, revision, json=json, trust_remote_code=trust_remote_code)
+        return
+    if not tasks:
+        raise typer.BadParameter("give at least one, such as --task math or --task sample/math", param_hint="--task")
+    from plop_registry import Registry
+
+    from plop_cli import tables
+    from plop_cli.grid import Request, score_grid
+
+    request = Request(
+        samples=samples,
+        max_length=max_length,
+        batch_tokens=batch_tokens,
+        seed=seed,
+        dtype=dtype.value,
+        device=device,
+        revision=revision,
+        column=column,
+        template=template,
+        chat=chat,
+        trust_remote_code=trust_remote_code,
+        allow_pickle=allow_pickle,
+        force=force,
+    )
+    found, failed = [], []
+    with Registry(registry) as store:
+        for cell in score_grid(models, tasks, request, store, show=progress, note=note):
+            if cell.error:
+                failed.append(cell)
+                fail(f"{cell.model} on {cell.task}: {cell.error}" if len(models) * len(tasks) > 1 else cell.error)
+            if cell.run is None:
+                continue
+            found.append(cell.run.to_dict(cached=cell.cached))
+            for warning in cell.run.warnings:
+                warn(warning)
+            if cell.cached:
+                note(f"{cell.model} on {cell.task} is answered from the registry; --force scores anew")
+            if not json:
+                out().print(tables.run_table(cell.run, by=by.value))
+                if nfn_map:
+                    out().print(tables.nfn_map(cell.run))
+    if json:
+        print_json(found[0] if len(found) == 1 and len(models) * len(tasks) == 1 else found)
+    if failed:
+        if len(failed) > 1 or found:
+            fail(
+                f"{len(failed)} of {len(failed) + len(found)} failed: "
+                + ", ".join(f"{c.model} on {c.task}" for c in failed)
+            )
+        raise typer.Exit(1)
+
+
+def _list_modules(models: list[str], revision: str | None, *, json: bool, trust_remote_code: bool) -> None:
+    from plop_cli import tables
+    from plop_cli.loading import skeleton
+    from plop_cli.models import identify
+    from plop_cli.modules import linear_modules
+
+    listed = []
+    for model in models:
+        modules, skipped = linear_modules(skeleton(identify(model, revision), trust_remote_code=trust_remote_code))
+        if json:
+            columns = ("name", "type", "layer", "in_features", "out_features")
+            listed.append(
+                {
+                    "model": model,
+                    "modules": [{name: getattr(module, name) for name in columns} for module in modules],
+                    "skipped": [{"name": s.name, "reason": s.reason} for s in skipped],
+                }
+            )
+        else:
+            out().print(tables.modules_table(model, modules, skipped))
+    if json:
+        print_json(listed[0] if len(listed) == 1 else listed)

@@ -1,0 +1,14 @@
+"""`plop tasks`: what TASK can be."""
+
+from __future__ import annotations
+
+from plop_cli.cli import app
+from plop_cli.cli.console import out
+
+
+@app.command()
+def tasks() -> None:
+    """List the built-in tasks and what else TASK can be."""
+    from plop_cli.tables import tasks_table
+
+    out().print(tasks_table())

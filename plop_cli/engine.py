@@ -1,0 +1,25 @@
+"""What can change a digit of a score, besides the weights and the texts. Needs no torch: keys are made of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+ENGINE = 1
+"""Version of the arithmetic. A change that moves a score beyond rounding raises it, and older runs are no hits."""
+
+
+def settings(*, samples: int, max_length: int, seed: int, dtype: str, chat: bool) -> dict[str, Any]:
+    """A run's settings, as stored and as part of its key.
+
+    Not among them: batch size, device and number of processes, which move a score by rounding only.
+    """
+    return {
+        "samples": samples,
+        "max_length": max_length,
+        "seed": seed,
+        "dtype": dtype,
+        "quantization": None,
+        "chat": chat,
+        "adapter": None,
+        "engine": ENGINE,
+    }

@@ -1,0 +1,186 @@
+"""Every model on every task: answer from the registry what it has, score the rest, keep what was scored.
+
+    for cell in score_grid(["demo"], ["sample/math"], Request(), registry):
+        cell.run or cell.error
+
+A model is loaded once, and only if one of its cells is not in the registry. A cell that fails does not stop the others.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from importlib.metadata import version
+
+from plop_registry import Registry, RegistryError, Run, run_key
+
+from plop_cli import __version__
+from plop_cli.engine import settings
+from plop_cli.errors import PlopError
+from plop_cli.models import ModelSource, identify, resolve_device, resolve_dtype
+from plop_cli.tasks import Task, load_task
+
+Advance = Callable[[int, int], None]
+Show = Callable[[str], AbstractContextManager[Advance]]
+"""What shows progress: entered with what is being done, it gives a function of (tokens done, tokens in all)."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What `plop score` was asked for, the same for all its cells. Fields are named as the options are."""
+
+    samples: int = 100
+    max_length: int = 256
+    batch_tokens: int | None = None
+    seed: int = 0
+    dtype: str = "auto"
+    device: str = "auto"
+    revision: str | None = None
+    column: str | None = None
+    template: str | None = None
+    chat: bool = False
+    trust_remote_code: bool = False
+    allow_pickle: bool = False
+    force: bool = False
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One model on one task: a run, or why there is none; both where a run was made and could not be stored."""
+
+    model: str
+    task: str
+    run: Run | None = None
+    cached: bool = False
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class _Job:
+    """A cell that can be scored: what it is called, what is scored, and the run's key."""
+
+    model: str
+    task: Task
+    key: str
+
+
+def score_grid(
+    models: Sequence[str],
+    tasks: Sequence[str],
+    request: Request,
+    registry: Registry,
+    *,
+    show: Show = lambda what: nullcontext(lambda done, total: None),
+    note: Callable[[str], None] = lambda text: None,
+) -> Iterator[Cell]:
+    """Yield a cell for every model and task, model by model, as soon as it is known.
+
+    Args: `show` displays progress; `note` is told what a user would not guess (a short source, a changed dtype).
+    """
+    device = resolve_device(request.device)
+    drawn: dict[str, Task | PlopError] = {}
+    for name in dict.fromkeys(tasks):
+        try:
+            drawn[name] = loaded = load_task(
+                name,
+                samples=request.samples,
+                seed=request.seed,
+                column=request.column,
+                template=request.template,
+            )
+            for text in loaded.notes:
+                note(text)
+        except PlopError as error:
+            drawn[name] = error
+    for model in dict.fromkeys(models):
+        try:
+            source = identify(model, request.revision)
+            dtype, why = resolve_dtype(request.dtype, device, source)
+            if why:
+                note(why)
+        except PlopError as error:
+            yield from (Cell(model, name, error=str(error)) for name in drawn)
+            continue
+        jobs = []
+        for name, task in drawn.items():
+            if isinstance(task, PlopError):
+                yield Cell(model, name, error=str(task))
+                continue
+            job = _Job(model, task, _key(source, task, request, dtype))
+            if not request.force and (run := registry.find(job.key)):
+                yield Cell(model, name, run, cached=True)
+            else:
+                jobs.append(job)
+        if jobs:
+            yield from _score(source, jobs, request, registry, dtype, device, show)
+
+
+def _key(source: ModelSource, task: Task, request: Request, dtype: str) -> str:
+    return run_key(
+        model_revision=source.revision,
+        task_id=task.id,
+        task_revision=task.revision,
+        texts_hash=task.texts_hash,
+        settings=settings(
+            samples=len(task.texts),
+            max_length=request.max_length,
+            seed=request.seed,
+            dtype=dtype,
+            chat=request.chat,
+        ),
+    )
+
+
+def _score(
+    source: ModelSource, jobs: Sequence[_Job], request: Request, registry: Registry, dtype: str, device: str, show: Show
+) -> Iterator[Cell]:
+    from plop_cli.loading import load
+    from plop_cli.scoring import score
+
+    try:
+        with show(f"loading {source}"):
+            model, tokenizer = load(
+                source,
+                dtype=dtype,
+                device=device,
+                trust_remote_code=request.trust_remote_code,
+                allow_pickle=request.allow_pickle,
+            )
+        registry.upgrade()  # before any work: a registry that cannot be written must not cost a forward pass
+    except (PlopError, RegistryError) as error:
+        yield from (Cell(job.model, job.task.id, error=str(error)) for job in jobs)
+        return
+    for job in jobs:
+        try:
+            with show(f"{source} on {job.task.id}") as advance:
+                scores = score(
+                    model,
+                    tokenizer,
+                    job.task.texts,
+                    max_length=request.max_length,
+                    batch_tokens=request.batch_tokens,
+                    seed=request.seed,
+                    chat=request.chat,
+                    progress=advance,
+                )
+        except PlopError as error:
+            yield Cell(job.model, job.task.id, error=str(error))
+            continue
+        run = scores.as_run(
+            key=job.key,
+            model_id=source.id,
+            model_label=source.label,
+            model_revision=source.revision,
+            task_id=job.task.id,
+            task_revision=job.task.revision,
+            texts_hash=job.task.texts_hash,
+            plop_version=__version__,
+            versions={"python": platform.python_version()}
+            | {name: version(name) for name in ("torch", "transformers", "tokenizers", "numpy")},
+        )
+        try:
+            yield Cell(job.model, job.task.id, registry.add(run, scores.matrix))
+        except RegistryError as error:
+            yield Cell(job.model, job.task.id, run, error=f"the run was not stored: {error}")

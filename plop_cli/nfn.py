@@ -1,0 +1,60 @@
+"""The arithmetic of Normalized Feature Norms: no hooks, no I/O. Symbols as in the paper (Definition 1):
+
+W   a module's weight, out × in, as a black-box linear operator: its output without its bias
+z   the input of one token, in R^in
+u   a vector drawn uniformly from the unit sphere of R^in
+r   ‖W u‖;  q = ‖W‖_F² / in, which is E r² exactly
+
+NFN(W, z) = ‖W z‖ / ‖W z̃‖ with z̃ = ‖z‖ u, so NFN(W, D) = mean_t(‖W z_t‖ / ‖z_t‖) / E r: the baseline E r is one number
+per module. The squared form of Step 1 is mean_t(‖W z_t‖² / ‖z_t‖²) / E r².
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple, cast
+
+import torch
+from torch import Tensor
+
+PROBES = 64
+
+
+class Baseline(NamedTuple):
+    """E ‖W u‖ and E ‖W u‖², what a random input of norm 1 comes out with."""
+
+    norm: float
+    squared: float
+
+
+def unit_probes(in_features: int, *, seed: int, count: int = PROBES) -> Tensor:
+    """`count` vectors uniform on the unit sphere, (count, in) float32 on the CPU; the same for the same seed."""
+    generator = torch.Generator().manual_seed(seed)
+    gaussian: Tensor = torch.randn(count, in_features, generator=generator)
+    return gaussian / norms(gaussian)[:, None]
+
+
+def norms(vectors: Tensor) -> Tensor:
+    """‖·‖ over the last dimension, in float32 whatever the dtype: (..., features) → (...)."""
+    return cast(Tensor, torch.linalg.vector_norm(vectors, dim=-1, dtype=torch.float32))
+
+
+def baseline(Wu: Tensor, u: Tensor, q: float | None) -> Baseline:
+    """E ‖W u‖ and E ‖W u‖² from probes that went through the module.
+
+    Args: `Wu` (probes, out), without bias; `u` (probes, in), in the module's dtype (rounding there moves its norm off
+    1, so it is divided out); `q` = ‖W‖_F²/in where the weight can be read, else None.
+
+    With q known, E r² = q needs no sampling, and r² serves as control variate for r, whose slope on r² near √q is
+    1/(2√q): E r ≈ mean(r) − (mean(r²) − q) / (2√q). 64 probes then err by about 0.05 % instead of 1 %.
+    """
+    r = amplification(Wu, norms(u)).double()
+    mean, mean_squared = torch.stack([r.mean(), r.square().mean()]).tolist()
+    if q is None:
+        return Baseline(mean, mean_squared)
+    return Baseline(mean - (mean_squared - q) / (2 * math.sqrt(q)), q) if q else Baseline(0.0, 0.0)
+
+
+def amplification(Wz: Tensor, z_norms: Tensor) -> Tensor:
+    """‖W z‖ / ‖z‖ of every token: outputs (..., out) and input norms (...) → (...), float32."""
+    return norms(Wz) / z_norms

@@ -1,0 +1,170 @@
+"""Results → rich renderables. Nothing here prints, and nothing needs torch."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from plop_registry import ModuleScore, Run, Skipped
+from rich import box
+from rich.color import Color
+from rich.console import Group, RenderableType
+from rich.style import Style
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from plop_cli.modules import LinearModule
+
+CHOSEN = "●"
+_BAR = 24
+
+
+def run_table(run: Run, *, by: str = "type") -> RenderableType:
+    """One run: what was scored, the scores by type, layer or module, and what to adapt."""
+    rows = {"type": _types, "layer": _layers, "module": _modules}[by](run)
+    rows.title = f"{model_name(run)} on {run.task_id}"
+    rows.caption = f"{run.samples} texts, {run.tokens:,} tokens, {run.dtype}, {run.duration:.1f} s on {run.device}" + (
+        f", run {run.id[:8]}" if run.id else ""
+    )
+    return Group(rows, _advice(run))
+
+
+def model_name(run: Run) -> str:
+    """The model as its user would name it."""
+    return f"{run.model_id}@{run.model_label}" if run.model_label else run.model_id
+
+
+def _advice(run: Run) -> Text:
+    advice = Text.assemble("LoRA belongs into ", (", ".join(run.recommended), "bold green"))
+    if run.confidence is not None and not math.isnan(run.confidence):
+        advice.append(f" (the same set in {run.confidence:.1%} of resamples)")
+    return advice
+
+
+def _types(run: Run) -> Table:
+    table = _table("", "type", ">NFN", ">±", ">modules", "0 ┄ baseline 1 ┄")
+    top = max((score.nfn for score in run.types), default=1.0)
+    for score in run.types:
+        table.add_row(
+            CHOSEN if score.recommended else "",
+            score.type,
+            f"{score.nfn:.3f}",
+            error(score.stderr),
+            str(score.modules),
+            _bar(score.nfn, max(top, 1.0)),
+            style="bold green" if score.recommended else "",
+        )
+    return table
+
+
+def _layers(run: Run) -> Table:
+    table = _table(">layer", ">NFN", ">modules", "lowest", "highest")
+    layers: dict[int | None, list[ModuleScore]] = {}
+    for module in run.modules:
+        layers.setdefault(module.layer, []).append(module)
+    for layer, modules in sorted(layers.items(), key=lambda item: (item[0] is None, item[0] or 0)):
+        low, high = (choose(modules, key=lambda module: module.nfn) for choose in (min, max))
+        table.add_row(
+            "–" if layer is None else str(layer),
+            f"{sum(module.nfn for module in modules) / len(modules):.3f}",
+            str(len(modules)),
+            f"{low.type} {low.nfn:.3f}",
+            f"{high.type} {high.nfn:.3f}",
+        )
+    return table
+
+
+def _modules(run: Run) -> Table:
+    table = _table("", "module", ">out × in", ">NFN", ">±")
+    chosen = set(run.recommended)
+    for module in sorted(run.modules, key=lambda module: module.nfn):
+        table.add_row(
+            CHOSEN if module.type in chosen else "",
+            module.name,
+            f"{module.out_features} × {module.in_features}",
+            f"{module.nfn:.3f}",
+            error(module.stderr),
+        )
+    return table
+
+
+def nfn_map(run: Run) -> Table:
+    """The NFN-map (paper, Figure 4): layers down, types across, lowest type first; the digits say what colours do."""
+    cells: dict[tuple[int | None, str], list[float]] = {}
+    for module in run.modules:
+        cells.setdefault((module.layer, module.type), []).append(module.nfn)
+    means = {place: sum(values) / len(values) for place, values in cells.items()}
+    reach = max((abs(math.log(max(value, 1e-6))) for value in means.values()), default=1.0) or 1.0
+    table = _table(">layer", *(f">{score.type}" + (f"\n{CHOSEN}" if score.recommended else "") for score in run.types))
+    table.padding = (0, 0, 0, 1)
+    table.title = f"NFN-map of {model_name(run)} on {run.task_id}"
+    for layer in sorted({layer for layer, _ in means}, key=lambda layer: (layer is None, layer or 0)):
+        row = [_cell(means.get((layer, score.type)), reach) for score in run.types]
+        table.add_row("–" if layer is None else str(layer), *row)
+    return table
+
+
+def modules_table(model: str, modules: Sequence[LinearModule], skipped: Sequence[Skipped]) -> RenderableType:
+    """What would be scored, under which type, and what is skipped and why."""
+    table = _table("type", ">modules", "layers", "out × in", "such as")
+    table.title = f"{model}: {len(modules)} modules are scored"
+    for name in dict.fromkeys(module.type for module in modules):
+        members = [module for module in modules if module.type == name]
+        shapes = dict.fromkeys(f"{module.out_features} × {module.in_features}" for module in members)
+        layers = [module.layer for module in members if module.layer is not None]
+        span = f"{min(layers)}–{max(layers)}" if layers else "–"
+        table.add_row(name, str(len(members)), span, ", ".join(shapes), members[0].name)
+    left = _table(">modules", "such as", "not scored, because")
+    for reason, count in Counter(skip.reason for skip in skipped).items():
+        left.add_row(str(count), next(skip.name for skip in skipped if skip.reason == reason), reason)
+    return Group(table, left) if skipped else table
+
+
+def tasks_table() -> RenderableType:
+    """The built-in tasks with their sources, and what else TASK can be."""
+    from plop_cli.tasks import PRESETS, SAMPLES
+
+    table = _table("task", "texts", "source")
+    for name, preset in PRESETS.items():
+        table.add_row(name, preset.about, preset.source)
+    for name, about in SAMPLES.items():
+        table.add_row(name, about, "in this package; needs no hub")
+    return Group(
+        table,
+        Text("Or a file (.jsonl, .json, .csv, .parquet, .txt), org/name[:config][@split] on the hub, or - (stdin)."),
+    )
+
+
+def error(value: float | None) -> str:
+    """A standard error, or a dash where one sample tells none."""
+    return "–" if value is None or math.isnan(value) else f"{value:.3f}"
+
+
+def _table(*headers: str) -> Table:
+    """A plain table; a header that begins with > aligns its column to the right."""
+    table = Table(box=box.SIMPLE_HEAD, title_justify="left", caption_justify="left", title_style="bold")
+    for header in headers:
+        right = header.startswith(">")
+        table.add_column(header.removeprefix(">"), justify="right" if right else "left", no_wrap=right, overflow="fold")
+    return table
+
+
+def _bar(value: float, top: float) -> Text:
+    """A bar from 0 to `top` with a tick where the baseline 1 is."""
+    filled, baseline = round(value / top * _BAR), round(1 / top * _BAR)
+    cells = ["━" if position < filled else " " for position in range(_BAR + 1)]
+    cells[baseline] = "┿" if baseline < filled else "│"
+    return Text("".join(cells))
+
+
+def _cell(value: float | None, reach: float) -> Text:
+    """A score on a blue (below 1) to orange (above) ground, white at 1, as deep as log(value) is far out."""
+    if value is None or math.isnan(value):
+        return Text("·", style="dim")
+    share = min(1.0, abs(math.log(max(value, 1e-6))) / reach)
+    end = (33, 102, 172) if value < 1 else (217, 95, 2)
+    ground = [round(247 + (part - 247) * share) for part in end]
+    return Text(f"{value:.2f}", style=Style(color="white" if share > 0.6 else "black", bgcolor=Color.from_rgb(*ground)))

@@ -1,0 +1,80 @@
+"""The sample matrix: the one thing that is kept of a forward pass.
+
+NumPy is imported where bytes become arrays, so that listing runs starts without it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+import zlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from plop_registry.errors import RegistryError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+_HEADER = struct.Struct("<8sII")  # magic, samples, modules
+_MAGIC = b"plopmat1"
+_DTYPES = {"texts": "<u8", "sums": "<f4", "squares": "<f4", "counts": "<i4"}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SampleMatrix:
+    """What each sample adds to each module's mean; the columns are the run's modules, in their order.
+
+    texts    uint64 (samples,)            the first 8 bytes of each text's sha256, which pair samples between runs
+    sums     float32 (samples, modules)   Σ NFN over the sample's tokens
+    squares  float32 (samples, modules)   Σ NFN² over the sample's tokens
+    counts   int32 (samples, modules)     how many tokens those were
+
+    Arrays of other numeric types are converted; ValueError where shapes disagree.
+    """
+
+    texts: NDArray[np.uint64]
+    sums: NDArray[np.float32]
+    squares: NDArray[np.float32]
+    counts: NDArray[np.int32]
+
+    def __post_init__(self) -> None:
+        for name, dtype in _DTYPES.items():
+            object.__setattr__(self, name, getattr(self, name).astype(dtype, copy=False))
+        shapes = {array.shape for array in (self.sums, self.squares, self.counts)}
+        if shapes != {(len(self.texts), *self.sums.shape[1:])} or self.sums.ndim != 2 or self.texts.ndim != 1:
+            raise ValueError(f"{len(self.texts)} texts and matrices of {sorted(shapes)} do not fit together")
+
+    def raw(self) -> bytes:
+        """Header and arrays, little-endian, row by row."""
+        samples, modules = self.sums.shape
+        arrays = b"".join(getattr(self, name).tobytes() for name in _DTYPES)
+        return _HEADER.pack(_MAGIC, samples, modules) + arrays
+
+    def pack(self) -> bytes:
+        """`raw`, compressed by zlib: what the database keeps."""
+        return zlib.compress(self.raw())
+
+    def sha256(self) -> str:
+        """Hash of `raw`: it does not depend on how well a machine's zlib compresses."""
+        return hashlib.sha256(self.raw()).hexdigest()
+
+    @classmethod
+    def unpack(cls, packed: bytes) -> SampleMatrix:
+        """The matrix that `pack` packed, bit by bit, in read-only arrays; RegistryError where `packed` is damaged."""
+        import numpy as np
+
+        try:
+            raw = zlib.decompress(packed)
+            magic, samples, modules = _HEADER.unpack_from(raw)
+        except (zlib.error, struct.error) as error:
+            raise RegistryError(f"the sample matrix is damaged ({error})") from error
+        if magic != _MAGIC or len(raw) != _HEADER.size + 8 * samples + 12 * samples * modules:
+            raise RegistryError("the sample matrix is damaged (its size does not fit its header)")
+        arrays, offset = {}, _HEADER.size
+        for name, dtype in _DTYPES.items():
+            shape = (samples,) if name == "texts" else (samples, modules)
+            arrays[name] = np.ndarray(shape, dtype, raw, offset)
+            offset += arrays[name].nbytes
+        return cls(**arrays)
