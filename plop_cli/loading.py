@@ -36,6 +36,8 @@ def load(
         model, report = _auto_class(folder, source, trust_remote_code).from_pretrained(
             folder, dtype=getattr(torch, dtype), use_safetensors=not source.pickled, output_loading_info=True, **options
         )
+    if set(tokenizer.get_vocab().values()) <= set(tokenizer.all_special_ids):  # transformers makes one up, empty
+        raise PlopError(f"{source} has no tokenizer; put the files of its base model's tokenizer into the folder")
     _check_complete(source, model, report["missing_keys"])
     return model.eval().to(device), tokenizer
 
@@ -58,7 +60,11 @@ def _folder(source: ModelSource, *, only_config: bool = False) -> Path:
     from huggingface_hub import snapshot_download
 
     wanted = [f for f in source.files if not only_config or f.endswith((".json", ".py"))]
-    return Path(snapshot_download(source.id, revision=source.revision, allow_patterns=wanted))
+    # By label, not by commit: the cache then knows the label too, for the day when the hub cannot be reached.
+    folder = Path(snapshot_download(source.id, revision=source.label, allow_patterns=wanted))
+    if folder.name != source.revision:
+        raise PlopError(f"{source} moved to another commit just now; run the command again")
+    return folder
 
 
 def _auto_class(folder: Path, source: ModelSource, trust_remote_code: bool) -> Any:

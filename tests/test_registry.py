@@ -33,7 +33,7 @@ from hypothesis.extra import numpy as hnp
 from plop_registry import Registry, RegistryError, SampleMatrix, default_url, run_key, to_frame
 from plop_registry import database as database_module
 from plop_registry.globs import to_regex
-from plop_registry.migrations import HEAD, SCHEMAS
+from plop_registry.migrations import HEAD, SCHEMAS, VERSION_TABLE
 from plop_registry.models import Base
 from plop_registry.runs import Run
 
@@ -492,11 +492,16 @@ def test_a_backup_is_a_registry_and_overwrites_nothing(registry: Registry, make_
 # Schemas
 
 
+def differences(registry: Registry) -> list[Any]:
+    """Between the tables that are there and those that models.py describes."""
+    with registry._database._engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE, "compare_type": True})
+        return list(compare_metadata(context, Base.metadata))
+
+
 def test_migrations_make_the_tables_that_the_models_describe(registry: Registry) -> None:
     registry.upgrade()
-    with registry._database._engine.connect() as connection:
-        context = MigrationContext.configure(connection, opts={"version_table": "plop_schema", "compare_type": True})
-        assert compare_metadata(context, Base.metadata) == []
+    assert differences(registry) == []
 
 
 def test_every_migration_is_listed_with_the_plop_that_knows_it() -> None:
@@ -521,6 +526,7 @@ def test_a_frozen_database_of_every_schema_opens(schema: str, tmp_path: Path, ma
         assert [run.id for run in registry.runs()] == ["8b2e801ee4f9ef34", "01da3ec185c895bd"]
         assert registry.check() == []
         assert registry.status()["schema"] == HEAD
+        assert differences(registry) == []
 
 
 def test_a_registry_of_a_newer_plop_is_refused_with_the_version_to_install(registry: Registry, url: str) -> None:

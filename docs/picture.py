@@ -1,0 +1,22 @@
+"""Draw docs/score.svg, README's picture of a terminal: `plop score demo --task sample/math --map`, from `make demo`'s run.
+
+make demo picture
+"""
+
+from pathlib import Path
+
+from plop_cli.tables import nfn_map, run_table
+from plop_registry import Registry
+from rich.console import Console
+
+ROOT = Path(__file__).parent.parent
+
+with Registry(ROOT / "demo" / "registry.db") as registry:
+    run = registry.get("demo/sample/math")
+console = Console(
+    record=True, width=84, force_terminal=True, color_system="truecolor", file=Path("/dev/null").open("w")
+)
+console.print("$ plop score demo --task sample/math --map", style="bold")
+console.print(run_table(run))
+console.print(nfn_map(run))
+console.save_svg(str(ROOT / "docs" / "score.svg"), title="plop", unique_id="plop")

@@ -1,0 +1,37 @@
+"""What must start fast does not import what is slow."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = "{'torch', 'transformers', 'datasets', 'peft', 'pandas'}"
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        "plop_cli",
+        "plop_cli.cli",
+        "plop_cli.grid",
+        "plop_cli.models",
+        "plop_cli.tasks",
+        "plop_cli.tables",
+        "plop_cli.statistics",
+        "plop_registry",
+    ],
+)
+def test_it_imports_neither_torch_nor_transformers(module: str) -> None:
+    probe = f"import sys, {module}; print(sorted({HEAVY} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", probe], check=True, capture_output=True, text=True).stdout == "[]\n"
+
+
+def test_the_public_names_come_at_first_use() -> None:
+    import plop_cli
+
+    assert callable(plop_cli.score)
+    assert set(plop_cli.__all__) <= set(dir(plop_cli)) | set(plop_cli._HOME)
+    with pytest.raises(AttributeError, match="no attribute 'nonesuch'"):
+        _ = plop_cli.nonesuch
