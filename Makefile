@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test test-all lint bench clean
+.PHONY: demo test test-all lint bench picture clean
 
 demo: $(READY)
 	$(BIN)/plop score demo --task sample/math --task sample/code --task sample/history --task sample/logic --map --registry demo/registry.db
@@ -18,6 +18,9 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+picture: $(READY)
+	$(BIN)/python docs/picture.py
 
 bench: $(READY)
 	$(BIN)/python benchmarks/cost.py

@@ -5,9 +5,10 @@ make demo picture
 
 from pathlib import Path
 
+from rich.console import Console
+
 from plop_cli.tables import nfn_map, run_table
 from plop_registry import Registry
-from rich.console import Console
 
 ROOT = Path(__file__).parent.parent
 

@@ -14,13 +14,12 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from importlib.metadata import version
 
-from plop_registry import Registry, RegistryError, Run, run_key
-
 from plop_cli import __version__
 from plop_cli.engine import settings
 from plop_cli.errors import PlopError
 from plop_cli.models import ModelSource, identify, resolve_device, resolve_dtype
 from plop_cli.tasks import Task, load_task
+from plop_registry import Registry, RegistryError, Run, run_key
 
 Advance = Callable[[int, int], None]
 Show = Callable[[str], AbstractContextManager[Advance]]

@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from plop_registry import ModuleScore, Run, SampleMatrix, Skipped, TypeScore
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
@@ -29,6 +28,7 @@ from plop_cli.meter import Meter
 from plop_cli.modules import LinearModule, body, linear_modules
 from plop_cli.statistics import Array
 from plop_cli.texts import Text, text_hash
+from plop_registry import ModuleScore, Run, SampleMatrix, Skipped, TypeScore
 
 Progress = Callable[[int, int], None]
 """Called after each batch with the real tokens done so far and in all."""

@@ -7,13 +7,14 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from plop_registry import ModuleScore, Run, Skipped
 from rich import box
 from rich.color import Color
 from rich.console import Group, RenderableType
 from rich.style import Style
 from rich.table import Table
 from rich.text import Text
+
+from plop_registry import ModuleScore, Run, Skipped
 
 if TYPE_CHECKING:
     from plop_cli.modules import LinearModule

@@ -21,7 +21,9 @@ NFN = tuple[float, float]
 
 
 @torch.no_grad()
-def brute_force(model: Any, tokenizer: Any, texts: Sequence[str], names: Sequence[str], seed: int = 20250620) -> list[NFN]:
+def brute_force(
+    model: Any, tokenizer: Any, texts: Sequence[str], names: Sequence[str], seed: int = 20250620
+) -> list[NFN]:
     """NFN(W, D) of each of the named modules, in their order."""
     model.eval()
     weights = [_weight(model.get_submodule(name)) for name in names]

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from plop_registry import ModuleScore, Run, SampleMatrix, Skipped, TypeScore
 
 MakeRun = Callable[..., tuple[Run, SampleMatrix]]

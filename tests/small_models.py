@@ -30,8 +30,10 @@ def byte_tokenizer(**options: Any) -> PreTrainedTokenizerFast:
 
 def gpt2() -> Any:
     """Conv1D layers, all of them with biases."""
-    config = GPT2Config(vocab_size=257, n_positions=256, n_embd=96, n_layer=3, n_head=4, bos_token_id=None, eos_token_id=None)
-    return _uneven(AutoModelForCausalLM.from_config(config))
+    config = GPT2Config(
+        vocab_size=257, n_positions=256, n_embd=96, n_layer=3, n_head=4, bos_token_id=None, eos_token_id=None
+    )
+    return _uneven(AutoModelForCausalLM, config)
 
 
 def qwen2() -> Any:
@@ -45,7 +47,7 @@ def qwen2() -> Any:
         num_key_value_heads=2,
         max_position_embeddings=256,
     )
-    return _uneven(AutoModelForCausalLM.from_config(config))
+    return _uneven(AutoModelForCausalLM, config)
 
 
 def bert() -> Any:
@@ -58,20 +60,21 @@ def bert() -> Any:
         num_attention_heads=4,
         max_position_embeddings=256,
     )
-    return _uneven(AutoModelForMaskedLM.from_config(config))
+    return _uneven(AutoModelForMaskedLM, config)
 
 
 @torch.no_grad()
-def _uneven(model: Any, seed: int = 1) -> Any:
+def _uneven(kind: Any, config: Any) -> Any:
     """Singular values that fall off and biases that are not zero, so that NFN is not 1 everywhere, as it is at init."""
-    generator = torch.Generator().manual_seed(seed)
-    for module in model.modules():
-        if isinstance(module, nn.Linear | Conv1D):
-            shape = module.weight.shape
-            U, _, V = torch.linalg.svd(torch.randn(shape, generator=generator), full_matrices=False)
-            module.weight.copy_(U * torch.arange(1, min(shape) + 1).pow(-0.4) @ V)
-        if getattr(module, "bias", None) is not None:
-            module.bias.copy_(torch.randn(module.bias.shape, generator=generator) / 2)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        model = kind.from_config(config)
+        for module in model.modules():
+            if isinstance(module, nn.Linear | Conv1D):
+                U, S, V = torch.linalg.svd(module.weight, full_matrices=False)
+                module.weight.copy_(U * torch.arange(1, len(S) + 1).pow(-0.4) @ V)
+            if getattr(module, "bias", None) is not None:
+                module.bias.copy_(torch.randn_like(module.bias) / 2)
     return model.eval()
 
 

@@ -13,12 +13,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner, Result
+
 from fake_hub import COMMIT, hub
 from plop_cli import __version__
 from plop_cli.cli import app
 from plop_registry import Registry
 from small_models import byte_tokenizer, qwen2
-from typer.testing import CliRunner, Result
 
 PLOP = [sys.executable, "-m", "plop_cli"]
 Plop = Callable[..., Result]

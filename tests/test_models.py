@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from plop_cli import fingerprints, models
 from plop_cli.errors import PlopError
 from plop_cli.loading import load, skeleton

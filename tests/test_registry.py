@@ -30,6 +30,7 @@ from alembic.script import ScriptDirectory
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+
 from plop_registry import Registry, RegistryError, SampleMatrix, default_url, run_key, to_frame
 from plop_registry import database as database_module
 from plop_registry.globs import to_regex

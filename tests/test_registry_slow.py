@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from plop_registry import Registry, Run, SampleMatrix
 
 MakeRun = Callable[..., tuple[Run, SampleMatrix]]

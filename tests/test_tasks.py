@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 import pytest
+
 from plop_cli.errors import PlopError
 from plop_cli.tasks import PRESETS, SAMPLES, load_task
 

@@ -9,12 +9,12 @@ import os
 from typing import Annotated, Any
 
 import typer
-from plop_registry import RegistryError
 from typer.core import TyperGroup
 
 from plop_cli import __version__
 from plop_cli.cli.console import fail
 from plop_cli.errors import PlopError
+from plop_registry import RegistryError
 
 
 class _Boundary(TyperGroup):

@@ -83,10 +83,9 @@ def score(
         return
     if not tasks:
         raise typer.BadParameter("give at least one, such as --task math or --task sample/math", param_hint="--task")
-    from plop_registry import Registry
-
     from plop_cli import tables
     from plop_cli.grid import Request, score_grid
+    from plop_registry import Registry
 
     request = Request(
         samples=samples,
