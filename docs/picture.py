@@ -1,8 +1,9 @@
-"""Draw docs/score.svg, README's picture of a terminal: `plop score demo --task sample/math --map`, from `make demo`'s run.
+"""Draw docs/score.svg, README's picture of a terminal, from the run on sample/math that `make demo` keeps.
 
 make demo picture
 """
 
+import io
 from pathlib import Path
 
 from rich.console import Console
@@ -14,9 +15,7 @@ ROOT = Path(__file__).parent.parent
 
 with Registry(ROOT / "demo" / "registry.db") as registry:
     run = registry.get("demo/sample/math")
-console = Console(
-    record=True, width=84, force_terminal=True, color_system="truecolor", file=Path("/dev/null").open("w")
-)
+console = Console(record=True, width=84, force_terminal=True, color_system="truecolor", file=io.StringIO())
 console.print("$ plop score demo --task sample/math --map", style="bold")
 console.print(run_table(run))
 console.print(nfn_map(run))

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 PROBES = 64
+PROBE_SEED = 0x504C6F50
 
 
 class Baseline(NamedTuple):
@@ -29,7 +30,8 @@ class Baseline(NamedTuple):
 
 def unit_probes(in_features: int, *, seed: int, count: int = PROBES) -> Tensor:
     """`count` vectors uniform on the unit sphere, (count, in) float32 on the CPU; the same for the same seed."""
-    generator = torch.Generator().manual_seed(seed)
+    # Not the seed itself: after torch.manual_seed(seed) a model's first weight may have been drawn from it.
+    generator = torch.Generator().manual_seed(seed + PROBE_SEED)
     gaussian: Tensor = torch.randn(count, in_features, generator=generator)
     return gaussian / norms(gaussian)[:, None]
 

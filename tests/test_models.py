@@ -39,8 +39,7 @@ def copy(saved: Path, tmp_path: Path) -> Path:
 
 def refusal(model: str) -> str:
     with pytest.raises(PlopError) as caught:
-        source = identify(model)
-        load(source, dtype="float32", device="cpu")
+        load(identify(model), dtype="float32", device="cpu")
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
