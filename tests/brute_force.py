@@ -1,4 +1,4 @@
-"""Definition 1 of the paper read word for word, sharing no code with plop_cli: slow, plain, and what the engine must match.
+"""Definition 1 of the paper read word for word, sharing no code with plop_cli: what the engine must match.
 
 One unpadded text at a time, in float32. Each named module's input z is caught on its way in; W z is computed once more
 from the weight itself; the baseline is the mean over thousands of random unit vectors.

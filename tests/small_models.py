@@ -19,6 +19,10 @@ from transformers import (
 from transformers.pytorch_utils import Conv1D
 
 
+def gaussian(*shape: int, seed: int) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
 def byte_tokenizer(**options: Any) -> PreTrainedTokenizerFast:
     """A token per byte of the text, and `<pad>`, which is id 256."""
     vocabulary = {byte: i for i, byte in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
