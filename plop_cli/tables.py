@@ -14,7 +14,8 @@ from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
-from plop_registry import ModuleScore, Run, Skipped
+from plop_cli.rows import run_rows
+from plop_registry import Run, Skipped
 
 if TYPE_CHECKING:
     from plop_cli.modules import LinearModule
@@ -46,7 +47,7 @@ def _advice(run: Run) -> Text:
 
 
 def _types(run: Run) -> Table:
-    table = _table("", "type", ">NFN", ">±", ">modules", "0 ┄ baseline 1 ┄")
+    table = plain_table("", "type", ">NFN", ">±", ">modules", "0 ┄ baseline 1 ┄")
     top = max((score.nfn for score in run.types), default=1.0)
     for score in run.types:
         table.add_row(
@@ -62,24 +63,20 @@ def _types(run: Run) -> Table:
 
 
 def _layers(run: Run) -> Table:
-    table = _table(">layer", ">NFN", ">modules", "lowest", "highest")
-    layers: dict[int | None, list[ModuleScore]] = {}
-    for module in run.modules:
-        layers.setdefault(module.layer, []).append(module)
-    for layer, modules in sorted(layers.items(), key=lambda item: (item[0] is None, item[0] or 0)):
-        low, high = (choose(modules, key=lambda module: module.nfn) for choose in (min, max))
+    table = plain_table(">layer", ">NFN", ">modules", "lowest", "highest")
+    for row in run_rows(run, "layer"):
         table.add_row(
-            "–" if layer is None else str(layer),
-            f"{sum(module.nfn for module in modules) / len(modules):.3f}",
-            str(len(modules)),
-            f"{low.type} {low.nfn:.3f}",
-            f"{high.type} {high.nfn:.3f}",
+            "–" if row["layer"] is None else str(row["layer"]),
+            f"{row['nfn']:.3f}",
+            str(row["modules"]),
+            f"{row['lowest']} {row['lowest_nfn']:.3f}",
+            f"{row['highest']} {row['highest_nfn']:.3f}",
         )
     return table
 
 
 def _modules(run: Run) -> Table:
-    table = _table("", "module", ">out × in", ">NFN", ">±")
+    table = plain_table("", "module", ">out × in", ">NFN", ">±")
     chosen = set(run.recommended)
     for module in sorted(run.modules, key=lambda module: module.nfn):
         table.add_row(
@@ -99,7 +96,9 @@ def nfn_map(run: Run) -> Table:
         cells.setdefault((module.layer, module.type), []).append(module.nfn)
     means = {place: sum(values) / len(values) for place, values in cells.items()}
     reach = max((abs(math.log(max(value, 1e-6))) for value in means.values()), default=1.0) or 1.0
-    table = _table(">layer", *(f">{score.type}" + (f"\n{CHOSEN}" if score.recommended else "") for score in run.types))
+    table = plain_table(
+        ">layer", *(f">{score.type}" + (f"\n{CHOSEN}" if score.recommended else "") for score in run.types)
+    )
     table.padding = (0, 0, 0, 1)
     table.title = f"NFN-map of {model_name(run)} on {run.task_id}"
     for layer in sorted({layer for layer, _ in means}, key=lambda layer: (layer is None, layer or 0)):
@@ -110,7 +109,7 @@ def nfn_map(run: Run) -> Table:
 
 def modules_table(model: str, modules: Sequence[LinearModule], skipped: Sequence[Skipped]) -> RenderableType:
     """What would be scored, under which type, and what is skipped and why."""
-    table = _table("type", ">modules", "layers", "out × in", "such as")
+    table = plain_table("type", ">modules", "layers", "out × in", "such as")
     table.title = f"{model}: {len(modules)} modules are scored"
     for name in dict.fromkeys(module.type for module in modules):
         members = [module for module in modules if module.type == name]
@@ -118,7 +117,7 @@ def modules_table(model: str, modules: Sequence[LinearModule], skipped: Sequence
         layers = [module.layer for module in members if module.layer is not None]
         span = f"{min(layers)}–{max(layers)}" if layers else "–"
         table.add_row(name, str(len(members)), span, ", ".join(shapes), members[0].name)
-    left = _table(">modules", "such as", "not scored, because")
+    left = plain_table(">modules", "such as", "not scored, because")
     for reason, count in Counter(skip.reason for skip in skipped).items():
         left.add_row(str(count), next(skip.name for skip in skipped if skip.reason == reason), reason)
     return Group(table, left) if skipped else table
@@ -128,7 +127,7 @@ def tasks_table() -> RenderableType:
     """The built-in tasks with their sources, and what else TASK can be."""
     from plop_cli.tasks import PRESETS, SAMPLES
 
-    table = _table("task", "texts", "source")
+    table = plain_table("task", "texts", "source")
     for name, preset in PRESETS.items():
         table.add_row(name, preset.about, preset.source)
     for name, about in SAMPLES.items():
@@ -144,7 +143,7 @@ def error(value: float | None) -> str:
     return "–" if value is None or math.isnan(value) else f"{value:.3f}"
 
 
-def _table(*headers: str) -> Table:
+def plain_table(*headers: str) -> Table:
     """A plain table; a header that begins with > aligns its column to the right."""
     table = Table(box=box.SIMPLE_HEAD, title_justify="left", caption_justify="left", title_style="bold")
     for header in headers:

@@ -62,6 +62,7 @@ class Reader:
         model: str | None = None,
         task: str | None = None,
         revision: str | None = None,
+        type: str | None = None,
         since: datetime | None = None,
         until: datetime | None = None,
     ) -> list[Condition]:
@@ -74,6 +75,7 @@ class Reader:
             (_of_model, model),
             (_of_task, task),
             (_of_revision, revision),
+            (_with_type, type),
             (lambda value: RUNS.c.created_at >= value, since),
             (lambda value: RUNS.c.created_at <= value, until),
         )
@@ -116,9 +118,9 @@ class Reader:
         either = [and_(*self.where(model=reference[:at], task=reference[at + 1 :])) for at in slashes]
         return self.ids(or_(*either), limit=1) if either else []
 
-    def whole(self, *conditions: Condition) -> Iterator[tuple[Run, tuple[str, bytes] | None]]:
+    def whole(self, *conditions: Condition, limit: int | None = None) -> Iterator[tuple[Run, tuple[str, bytes] | None]]:
         """Each run with its modules, and hash and bytes of its matrix, oldest first; some few in memory at once."""
-        ids = self.ids(*conditions)[::-1]
+        ids = self.ids(*conditions, limit=limit)[::-1]
         for start in range(0, len(ids), _BATCH):
             batch = ids[start : start + _BATCH]
             matrices = self.packed(batch)
@@ -222,6 +224,11 @@ def _of_revision(pattern: str) -> Condition:
 
 def _of_task(pattern: str) -> Condition:
     return RUNS.c.task.in_(select(TASKS.c.id).where(fits(TASKS.c.source, pattern)))
+
+
+def _with_type(pattern: str) -> Condition:
+    own = TYPE_SCORES.alias()  # not to be taken for the scores that are selected around it
+    return exists().where(own.c.run == RUNS.c.number, fits(own.c.type, pattern))
 
 
 def _revision(pattern: str) -> Condition:

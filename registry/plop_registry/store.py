@@ -91,6 +91,7 @@ class Registry:
         model: str | None = None,
         task: str | None = None,
         revision: str | None = None,
+        type: str | None = None,
         since: datetime | None = None,
         until: datetime | None = None,
         limit: int | None = None,
@@ -102,12 +103,13 @@ class Registry:
             model: shell glob on the model's id, or id@label or id@revision.
             task: shell glob on the task's id.
             revision: the model's label or (the start of) its revision; a shell glob too.
+            type: shell glob on the name of a module type, one of which the run has.
             since, until: aware datetimes, both included.
         """
         with self._reading() as reader:
             if reader is None:
                 return []
-            where = reader.where(model=model, task=task, revision=revision, since=since, until=until)
+            where = reader.where(model=model, task=task, revision=revision, type=type, since=since, until=until)
             return reader.runs(*where, limit=limit, modules=modules)
 
     def get(self, reference: str) -> Run:
@@ -143,13 +145,13 @@ class Registry:
         with self._database.writing() as writer:
             return writer.remove(run_ids)
 
-    def export_lines(self, **filters: Any) -> Iterator[str]:
-        """The runs that fit (arguments as for `runs`, without limit and modules), oldest first, one JSON line each.
+    def export_lines(self, *, limit: int | None = None, **filters: Any) -> Iterator[str]:
+        """The runs that fit (arguments as for `runs`, without modules), oldest first, one JSON line each.
 
         Export, import elsewhere and export again gives the same lines. No newline at their ends.
         """
         with self._reading() as reader:
-            for run, stored in reader.whole(*reader.where(**filters)) if reader else ():
+            for run, stored in reader.whole(*reader.where(**filters), limit=limit) if reader else ():
                 if stored is None:
                     raise RegistryError(f"run {run.id} has lost its sample matrix; restore a backup, or remove the run")
                 yield to_line(run, stored[1])

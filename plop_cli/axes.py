@@ -1,0 +1,40 @@
+"""What runs are told apart by: their model, its revision, the task, the dtype. Neither NumPy nor torch is needed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+
+from plop_registry import Run
+
+AXES: dict[str, Callable[[Run], str]] = {
+    "model": lambda run: run.model_id,
+    "revision": lambda run: run.model_label or run.model_revision[:8],
+    "task": lambda run: run.task_id,
+    "dtype": lambda run: str(run.settings.get("quantization") or run.dtype),
+}
+"""Each axis and a run's place on it, as people call it."""
+
+
+def first_difference(runs: Sequence[Run]) -> str:
+    """The axis that tells these runs apart; "run" where none does."""
+    return next((axis for axis, place in AXES.items() if len(set(map(place, runs))) > 1), "run")
+
+
+def names(runs: Sequence[Run], by: str) -> list[str]:
+    """A name for each run: its place on the axis `by`, and of the other axes as much as tells the runs apart."""
+    others = [place for axis, place in AXES.items() if axis != by]
+    more: list[Callable[[Run], str]] = [*others, lambda run: run.model_revision[:8], lambda run: run.id[:8]]
+    found = [AXES[by](run) if by in AXES else "" for run in runs]
+    for places in ([place(run) for run in runs] for place in more):
+        if len(set(found)) < len(runs) and len(set(places)) > 1:
+            found = [f"{name} {place}".strip() for name, place in zip(found, places, strict=True)]
+    return found
+
+
+def in_training_order(runs: Sequence[Run]) -> list[Run]:
+    """Runs of one model, first checkpoint first: by step where labels differ in numbers alone, else by time scored."""
+    numbers = [[int(number) for number in re.findall(r"\d+", run.model_label)] for run in runs]
+    steps = all(numbers) and len({re.sub(r"\d+", "#", run.model_label) for run in runs}) == 1
+    keys = [(step if steps else [], run.created_at, run.id) for step, run in zip(numbers, runs, strict=True)]
+    return [run for _, run in sorted(zip(keys, runs, strict=True), key=lambda pair: pair[0])]

@@ -1,0 +1,92 @@
+"""`plop compare`: runs side by side, and whether they differ by more than chance."""
+
+from __future__ import annotations
+
+import re
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from plop_cli.cli import app, filters
+from plop_cli.cli.console import fail, note
+from plop_cli.cli.output import Format, FormatOption, emit
+
+
+class Axis(StrEnum):
+    model = "model"
+    task = "task"
+    revision = "revision"
+    dtype = "dtype"
+
+
+def _condition(text: str) -> str:
+    if not re.fullmatch(r"changed|nfn:\d*\.?\d+", text):
+        raise typer.BadParameter(f"{text!r} is no condition; give changed, or nfn: and a difference (nfn:0.05)")
+    return text
+
+
+@app.command()
+def compare(
+    runs: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="RUN", help="Ids, their first digits, [bold]latest[/bold], or MODEL/TASK."),
+    ] = None,
+    by: Annotated[
+        Axis | None, typer.Option(help="Choose the runs that fit the filters: the newest for each of these.")
+    ] = None,
+    model: filters.Model = None,
+    task: filters.Task = None,
+    revision: filters.Revision = None,
+    since: filters.Since = None,
+    until: filters.Until = None,
+    type: filters.Type = None,
+    baseline: Annotated[
+        str | None, typer.Option(metavar="RUN", help="What the others are compared to: an id or a column's name.")
+    ] = None,
+    fail_on: Annotated[
+        list[str] | None,
+        typer.Option(
+            parser=_condition,
+            metavar="changed|nfn:X",
+            help="Exit 3 where a run's placement is not the baseline's, or an NFN differs by more than X.",
+        ),
+    ] = None,
+    format: FormatOption = Format.table,
+    registry: filters.Registry = None,
+) -> None:
+    """Compare runs: types down, runs across, with what differs from the baseline (the first run) by more than chance.
+
+    Examples: [bold]plop compare --by task --model demo[/bold],
+    [bold]plop compare general/math specialised/math --fail-on changed[/bold]
+    """
+    from plop_cli import axes, selection
+    from plop_cli import comparison as comparing
+    from plop_cli.compare_tables import comparison_markdown, comparison_table
+    from plop_registry import Registry
+
+    wanted = {"model": model, "task": task, "revision": revision, "since": since, "until": until, "type": type}
+    with Registry(registry) as store:
+        found, older = selection.to_compare(store, runs or [], by and by.value, wanted)
+        matrices = [store.matrix(run.id) for run in found]
+    if older:
+        note(f"each column is the newest of its runs; {older} older passed over")
+    called = axes.names(found, by.value if by else axes.first_difference(found))
+    comparison = comparing.compare(
+        list(zip(found, matrices, strict=True)),
+        baseline=selection.position(found, called, baseline) if baseline else 0,
+        by=by and by.value,
+        types=type or "*",
+    )
+    emit(
+        format,
+        table=lambda width: comparison_table(comparison, width=width),
+        document=comparison.to_dict,
+        rows=lambda: list(comparison.rows()),
+        markdown=lambda: comparison_markdown(comparison),
+    )
+    failures = [f"{failure} (--fail-on {each})" for each in fail_on or () for failure in comparison.failures(each)]
+    for failure in failures:
+        fail(failure)
+    if failures:
+        raise typer.Exit(3)

@@ -1,0 +1,52 @@
+"""`plop export`: runs into a file, to be imported elsewhere or read by other programs."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from plop_cli.cli import app, filters
+
+
+class Kind(StrEnum):
+    jsonl = "jsonl"
+    csv = "csv"
+    parquet = "parquet"
+
+
+@app.command()
+def export(
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="Where to write.", show_default=False)],
+    model: filters.Model = None,
+    task: filters.Task = None,
+    revision: filters.Revision = None,
+    since: filters.Since = None,
+    until: filters.Until = None,
+    type: filters.Type = None,
+    limit: Annotated[int | None, typer.Option("--limit", "-n", min=1, help="Only the newest runs.")] = None,
+    format: Annotated[
+        Kind | None,
+        typer.Option(
+            "--format",
+            "-f",
+            help="Default: what FILE ends in. jsonl holds everything and can be imported; csv and parquet have a row "
+            "for each type of each run.",
+        ),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite FILE.")] = False,
+    registry: filters.Registry = None,
+) -> None:
+    """Write runs into a file.
+
+    Example: [bold]plop export --since 7d -o runs.jsonl[/bold], and elsewhere [bold]plop import runs.jsonl[/bold]
+    """
+    from plop_cli.run_files import write_runs
+    from plop_registry import Registry
+
+    wanted = {"model": model, "task": task, "revision": revision, "since": since, "until": until, "type": type}
+    with Registry(registry) as store:
+        count = write_runs(store, output, wanted, limit=limit, kind=format and format.value, force=force)
+    typer.echo(f"{output}: {count} runs", err=True)

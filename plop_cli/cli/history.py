@@ -1,0 +1,50 @@
+"""`plop history`: the runs in the registry, newest first."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from plop_cli.cli import app, filters
+from plop_cli.cli.console import note
+from plop_cli.cli.output import Format, FormatOption, emit
+
+
+@app.command()
+def history(
+    model: filters.Model = None,
+    task: filters.Task = None,
+    revision: filters.Revision = None,
+    since: filters.Since = None,
+    until: filters.Until = None,
+    type: filters.Type = None,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="How many runs at most.")] = 20,
+    format: FormatOption = Format.table,
+    registry: filters.Registry = None,
+) -> None:
+    """List runs, newest first; the runs of one model on one task by checkpoint, the last first.
+
+    Example: [bold]plop history --model 'org/*' --task sample/math --since 7d[/bold]
+    """
+    from plop_cli import rows, run_tables, selection
+    from plop_registry import Registry
+
+    wanted = {"model": model, "task": task, "revision": revision, "since": since, "until": until, "type": type}
+    with Registry(registry) as store:
+        filtered = any(value is not None for value in wanted.values())
+        runs = selection.find_runs(store, wanted, limit=limit + 1) if filtered else store.runs(limit=limit + 1)
+        if not runs:
+            note(f"no runs yet in {store.url}; plop score adds them")
+    if len(runs) > limit:
+        note(f"older runs are not shown (--limit {limit})")
+    runs = selection.newest_first(runs[:limit])
+    types = selection.types_of(runs, type or "*")
+    emit(
+        format,
+        table=lambda width: run_tables.history_table(runs, types, width=width),
+        document=lambda: [rows.without_modules(run) for run in runs],
+        objects=lambda: [rows.without_modules(run) for run in runs],
+        rows=lambda: rows.history_rows(runs, types),
+        markdown=lambda: rows.to_markdown(run_tables.history_grid(runs, types)),
+    )

@@ -1,0 +1,70 @@
+"""`plop registry`: the registry itself: where it is, what it holds, whether it is sound."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from plop_cli.cli import app, filters
+from plop_cli.cli.output import Format, FormatOption, emit
+
+commands = typer.Typer(no_args_is_help=True, rich_markup_mode="rich")
+app.add_typer(commands, name="registry", help="Where the registry is, what it holds, and whether it is sound.")
+
+
+@commands.command()
+def path(registry: filters.Registry = None) -> None:
+    """Print the path or URL of the registry, without its password."""
+    from plop_registry import Registry
+
+    typer.echo(Registry(registry).url)
+
+
+@commands.command()
+def status(format: FormatOption = Format.table, registry: filters.Registry = None) -> None:
+    """Tell how many runs, models and tasks there are, how large the registry is, and of which schema."""
+    from plop_cli.run_tables import status_table
+    from plop_registry import Registry
+
+    with Registry(registry) as store:
+        found = store.status()
+    emit(format, table=lambda width: status_table(found), document=lambda: found, rows=lambda: [found])
+
+
+@commands.command()
+def upgrade(registry: filters.Registry = None) -> None:
+    """Make the registry, or bring it to the newest schema, as every command does by itself."""
+    from plop_registry import Registry
+
+    with Registry(registry) as store:
+        typer.echo(f"{store.url} has schema {store.upgrade()}")
+
+
+@commands.command()
+def backup(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A file that does not exist yet.", show_default=False)],
+    registry: filters.Registry = None,
+) -> None:
+    """Copy an SQLite registry as it is now, while others go on writing."""
+    from plop_registry import Registry
+
+    with Registry(registry) as store:
+        store.backup(file)
+        typer.echo(f"{store.url} is copied to {file}")
+
+
+@commands.command()
+def check(registry: filters.Registry = None) -> None:
+    """Verify the database and every run in it: counts, aggregates, sample matrices, ids. Exit 1 where one is wrong."""
+    from plop_registry import Registry
+
+    with Registry(registry) as store:
+        problems = store.check()
+        runs = store.status()["runs"]
+    for problem in problems:
+        typer.echo(problem)
+    if problems:
+        raise typer.Exit(1)
+    typer.echo(f"{runs} runs, all sound")

@@ -1,0 +1,41 @@
+"""`plop rm`: remove runs from the registry."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from plop_cli.cli import app, filters
+from plop_cli.cli.console import err
+from plop_cli.errors import PlopError
+
+
+@app.command()
+def rm(
+    runs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="RUN", help="Ids, their first digits, [bold]latest[/bold], or MODEL/TASK.", show_default=False
+        ),
+    ],
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    registry: filters.Registry = None,
+) -> None:
+    """Remove runs for good, asking first.
+
+    Example: [bold]plop rm 3f2a1b4c 9d0e[/bold]
+    """
+    from plop_cli.run_tables import history_table
+    from plop_registry import Registry
+
+    with Registry(registry) as store:
+        found = list({run.id: run for run in map(store.get, runs)}.values())
+        if not yes:
+            err().print(history_table(found, [], width=err().width))
+            if not sys.stdin.isatty():
+                raise PlopError("nobody can be asked whether to remove these; give --yes")
+            typer.confirm(f"Remove {len(found)} of the runs in {store.url}?", abort=True, err=True)
+        removed = store.remove(run.id for run in found)
+    typer.echo(f"{removed} removed")

@@ -1,0 +1,48 @@
+"""`plop show`: everything about one run."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from plop_cli.cli import app, filters
+from plop_cli.cli.console import out
+from plop_cli.cli.output import Format, FormatOption, emit
+from plop_cli.cli.score import By
+
+
+@app.command()
+def show(
+    run: Annotated[
+        str,
+        typer.Argument(
+            metavar="RUN", help="An id, its first digits, [bold]latest[/bold], or MODEL/TASK.", show_default=False
+        ),
+    ],
+    by: Annotated[By, typer.Option(help="What the rows of the table are.")] = By.type,
+    nfn_map: Annotated[bool, typer.Option("--map", help="Show the NFN-map too: layers by types.")] = False,
+    format: FormatOption = Format.table,
+    registry: filters.Registry = None,
+) -> None:
+    """Show one run: its scores, what it was made of, and the command that would make it again.
+
+    Example: [bold]plop show latest --by layer --map[/bold]
+    """
+    from plop_cli import rows, run_tables, tables
+    from plop_cli.reproduction import command
+    from plop_registry import Registry
+
+    with Registry(registry) as store:
+        found = store.get(run)
+    emit(
+        format,
+        table=lambda width: tables.run_table(found, by=by.value),
+        document=lambda: {**found.to_dict(), "command": command(found)},
+        rows=lambda: rows.run_rows(found, by.value),
+    )
+    if format is Format.table:
+        if nfn_map:
+            out().print(tables.nfn_map(found))
+        out().print(run_tables.details(found))
+        typer.echo(command(found))  # in one line however long it is, to be copied
