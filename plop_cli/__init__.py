@@ -1,8 +1,9 @@
 """plop: where should LoRA adapters go? (PLoP: Hayou, Ghosh, Yu, arXiv 2506.20629)
 
-    from plop_cli import score
+    from plop_cli import recommend, score
     scores = score(model, tokenizer, texts)
     scores.recommended        # ['v_proj', 'up_proj', 'down_proj']
+    model = recommend(scores, rank=16).apply(model)
 
 Importing this package is cheap: torch and transformers come in when a name below is first used.
 """
@@ -14,14 +15,22 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from plop_cli.errors import PlopError as PlopError
+    from plop_cli.placement import Placement as Placement
+    from plop_cli.recommendation import recommend as recommend
     from plop_cli.scoring import NFNScores as NFNScores
     from plop_cli.scoring import score as score
 
 __version__ = "0.1.0"
 
-_HOME = {"score": "scoring", "NFNScores": "scoring", "PlopError": "errors"}
+_HOME = {
+    "score": "scoring",
+    "NFNScores": "scoring",
+    "recommend": "recommendation",
+    "Placement": "placement",
+    "PlopError": "errors",
+}
 
-__all__ = ["NFNScores", "PlopError", "__version__", "score"]
+__all__ = ["NFNScores", "Placement", "PlopError", "__version__", "recommend", "score"]
 
 
 def __getattr__(name: str) -> object:

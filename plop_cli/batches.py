@@ -28,10 +28,10 @@ class Batch:
 
 @dataclass(frozen=True)
 class Tokens:
-    """Token ids of each text, in input order, and how many texts were cut at `max_length`."""
+    """Token ids of each text, in input order, and which texts were cut at `max_length`."""
 
     ids: list[list[int]]
-    truncated: int
+    cut: list[bool]
 
 
 def tokenize(tokenizer: PreTrainedTokenizerBase, texts: Sequence[Text], *, max_length: int, chat: bool) -> Tokens:
@@ -42,14 +42,14 @@ def tokenize(tokenizer: PreTrainedTokenizerBase, texts: Sequence[Text], *, max_l
     plain = [_render(tokenizer, text) if chat or not isinstance(text, str) else text for text in texts]
     templated = [chat or not isinstance(text, str) for text in texts]
     ids: list[list[int]] = []
-    truncated = 0
+    cut: list[bool] = []
     for text, special in zip(plain, templated, strict=True):
         # A template writes the special tokens itself. One token more than fits tells a cut text from an exact fit.
         options = {"add_special_tokens": not special, "truncation": True}
         long = tokenizer(text, max_length=max_length + 1, **options)["input_ids"]
-        truncated += len(long) > max_length
-        ids.append(long if len(long) <= max_length else tokenizer(text, max_length=max_length, **options)["input_ids"])
-    return Tokens(ids, truncated)
+        cut.append(len(long) > max_length)
+        ids.append(tokenizer(text, max_length=max_length, **options)["input_ids"] if cut[-1] else long)
+    return Tokens(ids, cut)
 
 
 def batches(ids: Sequence[Sequence[int]], *, batch_tokens: int, pad: int = 0) -> Iterator[Batch]:

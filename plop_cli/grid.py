@@ -11,14 +11,17 @@ from __future__ import annotations
 import platform
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
+from typing import Any
 
 from plop_cli import __version__
+from plop_cli.choice import PLOP, Rule, sure
 from plop_cli.engine import settings
 from plop_cli.errors import PlopError
 from plop_cli.models import ModelSource, identify, resolve_device, resolve_dtype
 from plop_cli.tasks import Task, load_task
+from plop_cli.texts import text_ids
 from plop_registry import Registry, RegistryError, Run, run_key
 
 Advance = Callable[[int, int], None]
@@ -43,6 +46,9 @@ class Request:
     trust_remote_code: bool = False
     allow_pickle: bool = False
     force: bool = False
+    until: float | None = None
+    """Score only until the set that `rule` chooses is the same in this share of resamples, `samples` at most."""
+    rule: Rule = PLOP
 
 
 @dataclass(frozen=True)
@@ -58,11 +64,10 @@ class Cell:
 
 @dataclass(frozen=True)
 class _Job:
-    """A cell that can be scored: what it is called, what is scored, and the run's key."""
+    """A cell that can be scored."""
 
     model: str
     task: Task
-    key: str
 
 
 def score_grid(
@@ -107,13 +112,35 @@ def score_grid(
             if isinstance(task, PlopError):
                 yield Cell(model, name, error=str(task))
                 continue
-            job = _Job(model, task, _key(source, task, request, dtype))
-            if not request.force and (run := registry.find(job.key)):
+            if not request.force and (run := _stored(source, task, request, dtype, registry)):
                 yield Cell(model, name, run, cached=True)
             else:
-                jobs.append(job)
+                jobs.append(_Job(model, task))
         if jobs:
             yield from _score(source, jobs, request, registry, dtype, device, show)
+
+
+def _stored(source: ModelSource, task: Task, request: Request, dtype: str, registry: Registry) -> Run | None:
+    """The stored run that answers: of these very texts, or with `until`, of as few of the first as decide it."""
+    if request.until is None:
+        return registry.find(_key(source, task, request, dtype))
+    ids = text_ids(task.texts)
+    wanted = _settings(request, dtype, samples=0)
+    for found in sorted(registry.runs(revision=source.revision), key=lambda run: run.samples):
+        if (found.task_id, found.settings | {"samples": 0}) != (task.id, wanted):
+            continue
+        run, matrix = registry.get(found.id), registry.matrix(found.id)
+        both = min(len(ids), run.samples)
+        if (matrix.texts[:both] == ids[:both]).all() and (
+            run.samples >= len(ids)
+            or sure([m.type for m in run.modules], matrix, request.rule, seed=request.seed) >= request.until
+        ):
+            return run
+    return None
+
+
+def _settings(request: Request, dtype: str, *, samples: int) -> dict[str, Any]:
+    return settings(samples=samples, max_length=request.max_length, seed=request.seed, dtype=dtype, chat=request.chat)
 
 
 def _key(source: ModelSource, task: Task, request: Request, dtype: str) -> str:
@@ -122,13 +149,7 @@ def _key(source: ModelSource, task: Task, request: Request, dtype: str) -> str:
         task_id=task.id,
         task_revision=task.revision,
         texts_hash=task.texts_hash,
-        settings=settings(
-            samples=len(task.texts),
-            max_length=request.max_length,
-            seed=request.seed,
-            dtype=dtype,
-            chat=request.chat,
-        ),
+        settings=_settings(request, dtype, samples=len(task.texts)),
     )
 
 
@@ -162,19 +183,22 @@ def _score(
                     batch_tokens=request.batch_tokens,
                     seed=request.seed,
                     chat=request.chat,
+                    until=request.until,
+                    rule=request.rule,
                     progress=advance,
                 )
         except PlopError as error:
             yield Cell(job.model, job.task.id, error=str(error))
             continue
+        scored = replace(job.task, texts=job.task.texts[: len(scores.matrix.texts)])
         run = scores.as_run(
-            key=job.key,
+            key=_key(source, scored, request, dtype),
             model_id=source.id,
             model_label=source.label,
             model_revision=source.revision,
             task_id=job.task.id,
             task_revision=job.task.revision,
-            texts_hash=job.task.texts_hash,
+            texts_hash=scored.texts_hash,
             plop_version=__version__,
             versions={"python": platform.python_version()}
             | {name: version(name) for name in ("torch", "transformers", "tokenizers", "numpy")},

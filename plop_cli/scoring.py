@@ -14,20 +14,20 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 from transformers import PreTrainedTokenizerBase
 
-from plop_cli import __version__, nfn, statistics
+from plop_cli import __version__
 from plop_cli.batches import batches, tokenize
+from plop_cli.choice import PLOP, Rule, looks, sure
 from plop_cli.engine import settings
 from plop_cli.errors import PlopError
 from plop_cli.hooks import evaluating, watching
+from plop_cli.measurement import measured, operator, summarize
 from plop_cli.meter import Meter
-from plop_cli.modules import LinearModule, body, linear_modules
-from plop_cli.statistics import Array
-from plop_cli.texts import Text, text_hash
+from plop_cli.modules import body, linear_modules
+from plop_cli.texts import Text
 from plop_registry import ModuleScore, Run, SampleMatrix, Skipped, TypeScore
 
 Progress = Callable[[int, int], None]
@@ -88,6 +88,8 @@ def score(
     batch_tokens: int | None = None,
     seed: int = 0,
     chat: bool = False,
+    until: float | None = None,
+    rule: Rule = PLOP,
     progress: Progress | None = None,
 ) -> NFNScores:
     """NFN of every linear module of `model` on `texts` (paper, Definition 1 and Steps 1 to 3).
@@ -100,6 +102,8 @@ def score(
             depend on it.
         seed: of the 64 probes and of the bootstrap.
         chat: wrap each text as a user turn with the tokenizer's chat template.
+        until, rule: stop early: look after 8, 16, 32, … texts, and score no more once the set that `rule` chooses is
+            the same in this share of resamples. The scores are those of the texts so far; `warnings` says so.
 
     Raises PlopError where nothing can be scored: no texts, no tokens, no linear module, a text too long for the model.
     """
@@ -112,38 +116,39 @@ def score(
     total = sum(map(len, tokens.ids))
     if not total:
         raise PlopError("no text holds a token to score; give texts that are not empty")
-    warnings = []
-    if tokens.truncated:
-        warnings.append(f"{tokens.truncated} of {len(texts)} texts were cut at {max_length} tokens (--max-length)")
 
     device = next(modules[0].module.parameters()).device
     meter = Meter(samples=len(texts), modules=len(modules), device=device)
     forward = body(model)
     options = {"use_cache": False} if "use_cache" in inspect.signature(forward.forward).parameters else {}
     budget, pad, done = batch_tokens or default_budget(device), tokenizer.pad_token_id or 0, 0
+    start = 0
     with evaluating(model):
-        operators = [_operator(module, _dtype(model), seed) for module in modules]
+        operators = [operator(module, _dtype(model), seed) for module in modules]
         hooks = {m.module: meter.hook(column, operators[column].bias) for column, m in enumerate(modules)}
         with watching(hooks):
-            for batch in batches(tokens.ids, batch_tokens=budget, pad=pad):
-                mask = batch.mask.to(device)
-                with meter.batch(batch.rows.to(device), mask):
-                    forward(input_ids=batch.input_ids.to(device), attention_mask=mask.long(), **options)
-                done += int(batch.mask.sum())
-                if progress:
-                    progress(done, total)
+            for end, enough in looks(len(texts), until) if until else [(len(texts), 1.0)]:
+                for batch in batches(tokens.ids[start:end], batch_tokens=budget, pad=pad):
+                    mask = batch.mask.to(device)
+                    with meter.batch(batch.rows.to(device) + start, mask):
+                        forward(input_ids=batch.input_ids.to(device), attention_mask=mask.long(), **options)
+                    done += int(batch.mask.sum())
+                    if progress:
+                        progress(done, total)
+                kept, left_out, matrix = measured(modules, operators, meter, texts[:end])
+                start = end
+                if until:
+                    decided = sure([modules[column].type for column in kept], matrix, rule, seed=seed)
+                    if decided >= enough:
+                        break
 
-    sums, squares, counts = meter.read()
-    kept, left_out = _fit_to_average(modules, operators, sums, counts, meter.misfits)
     if not kept:
         raise PlopError("no module has a score: " + "; ".join(f"{s.name}: {s.reason}" for s in left_out[:3]))
-    baselines = np.array([operators[column].baseline for column in kept])
-    matrix = SampleMatrix(
-        texts=np.array([int.from_bytes(text_hash(text)[:8], "little") for text in texts], dtype=np.uint64),
-        sums=(sums[:, kept] / baselines[:, 0]).astype(np.float32),
-        squares=(squares[:, kept] / baselines[:, 1]).astype(np.float32),
-        counts=counts[:, kept].astype(np.int32),
-    )
+    warnings = []
+    if cut := sum(tokens.cut[:end]):
+        warnings.append(f"{cut} of {end} texts were cut at {max_length} tokens (--max-length)")
+    if until:
+        warnings.append(_why_it_stopped(end, len(texts), decided, until))
     dtype = str(_dtype(model)).removeprefix("torch.")
     types, module_scores, confidence = summarize([modules[column] for column in kept], matrix, seed=seed)
     return NFNScores(
@@ -153,7 +158,7 @@ def score(
         warnings=(*warnings, *(f"{s.name} is left out: {s.reason}" for s in left_out)),
         matrix=matrix,
         confidence=confidence,
-        tokens=total,
+        tokens=done,
         duration=time.perf_counter() - started,
         model={
             "id": str(getattr(getattr(model, "config", None), "_name_or_path", "")),
@@ -162,7 +167,7 @@ def score(
             "dtype": dtype,
             "device": str(device),
         },
-        settings=settings(samples=len(texts), max_length=max_length, seed=seed, dtype=dtype, chat=chat),
+        settings=settings(samples=end, max_length=max_length, seed=seed, dtype=dtype, chat=chat),
     )
 
 
@@ -171,85 +176,11 @@ def default_budget(device: torch.device) -> int:
     return 1024 if device.type == "cpu" else 16384
 
 
-def summarize(
-    modules: Sequence[LinearModule], matrix: SampleMatrix, *, seed: int
-) -> tuple[tuple[TypeScore, ...], tuple[ModuleScore, ...], float]:
-    """Module scores (Step 1), type scores (Step 2) with PLoP's choice marked (Step 3), and how sure that set is."""
-    sums, squares = matrix.sums.astype(float), matrix.squares.astype(float)
-    counts = matrix.counts.astype(float)
-    types = [module.type for module in modules]
-    means, means_squared = statistics.module_means(sums, counts), statistics.module_means(squares, counts)
-    phi = statistics.influence(sums, counts)
-    module_scores = tuple(
-        ModuleScore(m.name, m.type, m.layer, m.in_features, m.out_features, *values)
-        for m, *values in zip(
-            modules,
-            means.tolist(),
-            means_squared.tolist(),
-            statistics.standard_error(phi).tolist(),
-            matrix.counts.sum(axis=0).tolist(),
-            strict=True,
-        )
-    )
-    type_means = statistics.by_type(means, types)
-    recommended = statistics.lowest({name: float(value) for name, value in type_means.items()})
-    whole, each = statistics.confidence(sums, counts, types, seed=seed)
-    squared, errors = statistics.by_type(means_squared, types), statistics.by_type(phi, types)
-    type_scores = tuple(
-        TypeScore(
-            type=name,
-            modules=types.count(name),
-            nfn=float(type_means[name]),
-            nfn_squared=float(squared[name]),
-            stderr=float(statistics.standard_error(errors[name][:, None])[0]),
-            recommended=name in recommended,
-            confidence=each[name],
-        )
-        for name in sorted(type_means, key=lambda name: (type_means[name], name))
-    )
-    return type_scores, module_scores, whole
-
-
-@dataclass(frozen=True)
-class _Operator:
-    """What a module does besides W z: its bias, (out,) or None, and what a random input comes out with."""
-
-    bias: Tensor | None
-    baseline: nfn.Baseline
-
-
-def _operator(module: LinearModule, dtype: torch.dtype, seed: int) -> _Operator:
-    linear, weight = module.module, module.module.weight
-    assert isinstance(weight, Tensor)
-    readable = type(weight) in (Tensor, nn.Parameter) and weight.is_floating_point() and not weight.is_meta
-    u = nfn.unit_probes(module.in_features, seed=seed).to(weight.device, weight.dtype if readable else dtype)
-    # A zero input comes out as the bias, whatever the class keeps it in.
-    bias = linear(torch.zeros_like(u[:1]))[0] if getattr(linear, "bias", None) is not None else None
-    outputs = linear(u) if bias is None else linear(u) - bias
-    q = nfn.norms(weight.flatten()).item() ** 2 / module.in_features if readable else None
-    return _Operator(bias, nfn.baseline(outputs, u, q))
-
-
-def _fit_to_average(
-    modules: Sequence[LinearModule], operators: Sequence[_Operator], sums: Array, counts: Array, misfits: set[int]
-) -> tuple[list[int], list[Skipped]]:
-    """The columns that have a score, and the modules that have none, with the reason."""
-    kept, left_out = [], []
-    for column, module in enumerate(modules):
-        reason = None
-        if column in misfits:
-            reason = "it is not called with one input per token"
-        elif not counts[:, column].any():
-            reason = "it saw no token"
-        elif operators[column].baseline.norm == 0:
-            reason = "its weight is zero"
-        elif not np.isfinite([*operators[column].baseline, sums[:, column].sum()]).all():
-            reason = "its input or output is not finite"
-        if reason is None:
-            kept.append(column)
-        else:
-            left_out.append(Skipped(module.name, reason))
-    return kept, left_out
+def _why_it_stopped(samples: int, most: int, decided: float, until: float) -> str:
+    known = f"the chosen set is the same in {decided:.1%} of resamples"
+    if decided >= until:
+        return f"{samples} of at most {most} texts were scored: {known}"
+    return f"all {most} texts were scored, and still {known}, not in {until:.1%} as wanted"
 
 
 def _check_length(model: nn.Module, max_length: int) -> None:

@@ -154,7 +154,7 @@ def _draw(
         raise PlopError(f"{task} holds no text; " + ("every row is empty" if empty else "it has no rows"))
     notes = [f"{task}: {empty} empty texts were passed over"] if empty else []
     if len(texts) < samples:
-        notes.append(f"{task} has {len(texts)} texts, fewer than --samples {samples}; all are used")
+        notes.append(f"{task} has {len(texts)} texts, fewer than --samples {samples}")
     return Task(task, revision, tuple(texts), tuple(notes))
 
 

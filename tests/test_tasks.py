@@ -54,7 +54,7 @@ def test_a_source_that_runs_short_or_holds_empty_texts_says_so(tmp_path: Path) -
     assert sorted(map(str, task.texts)) == ["a", "b"]
     assert task.notes == (
         "t.jsonl: 2 empty texts were passed over",
-        "t.jsonl has 2 texts, fewer than --samples 100; all are used",
+        "t.jsonl has 2 texts, fewer than --samples 100",
     )
 
 

@@ -58,4 +58,16 @@ def main() -> None:
     app()
 
 
-from plop_cli.cli import score, tasks  # noqa: E402, F401  (they register themselves on `app`)
+from plop_cli.cli import (  # noqa: E402, F401  (they register themselves on `app`)
+    compare,
+    export,
+    history,
+    imports,
+    recommend,
+    registry,
+    report,
+    rm,
+    score,
+    show,
+    tasks,
+)

@@ -14,13 +14,13 @@ from rich.text import Text
 
 
 def out() -> Console:
-    """stdout, made anew for each use, so that it is the stream of now."""
-    return Console(highlight=False)
+    """stdout, made anew for each use, so that it is the stream of now. What users named is shown as it is written."""
+    return Console(highlight=False, markup=False, emoji=False)
 
 
 def err() -> Console:
     """stderr."""
-    return Console(stderr=True, highlight=False)
+    return Console(stderr=True, highlight=False, markup=False, emoji=False)
 
 
 def note(text: str) -> None:

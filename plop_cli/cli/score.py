@@ -29,7 +29,7 @@ def score(
     models: Annotated[
         list[str],
         typer.Argument(
-            metavar="MODEL...",
+            metavar="MODEL",
             help="Hub ids (org/name or org/name@revision), folders, .gguf files, or [bold]demo[/bold].",
             show_default=False,
         ),
@@ -40,6 +40,17 @@ def score(
     ] = None,
     samples: Annotated[int, typer.Option("--samples", "-n", help="Texts to draw from each task.")] = 100,
     max_length: Annotated[int, typer.Option(help="Tokens per text; longer texts are cut.")] = 256,
+    until_decided: Annotated[
+        bool,
+        typer.Option(
+            "--until-decided",
+            help="Stop once the recommended set is sure, after 8, 16, 32, … texts, --samples at most.",
+        ),
+    ] = False,
+    confidence: Annotated[
+        float,
+        typer.Option(min=0.5, max=1.0, help="How sure --until-decided is: the share of resamples with the same set."),
+    ] = 0.99,
     batch_tokens: Annotated[
         int | None,
         typer.Option(min=1, help="Tokens per forward, padding included. Default: 1,024 on the CPU, 16,384 elsewhere."),
@@ -101,6 +112,7 @@ def score(
         trust_remote_code=trust_remote_code,
         allow_pickle=allow_pickle,
         force=force,
+        until=confidence if until_decided else None,
     )
     found, failed = [], []
     with Registry(registry) as store:

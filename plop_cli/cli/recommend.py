@@ -1,0 +1,240 @@
+"""`plop recommend`: the types to adapt, how sure that is, what it costs, and the config for your trainer."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+
+from plop_cli.cli import app, filters
+from plop_cli.cli.console import note, out, progress, warn
+from plop_cli.cli.score import Dtype
+from plop_cli.errors import PlopError
+
+if TYPE_CHECKING:
+    from plop_cli.grid import Request
+    from plop_cli.models import ModelSource
+    from plop_cli.placement import Placement
+    from plop_cli.recommendation import StoredScores
+
+
+class Unit(StrEnum):
+    type = "type"
+    module = "module"
+
+
+class Rounding(StrEnum):
+    down = "down"
+    up = "up"
+    nearest = "nearest"
+
+
+class Format(StrEnum):
+    table = "table"
+    json = "json"
+    peft = "peft"
+    python = "python"
+    axolotl = "axolotl"
+    llamafactory = "llamafactory"
+    unsloth = "unsloth"
+    torchtune = "torchtune"
+    trl = "trl"
+    ms_swift = "ms-swift"
+
+
+@app.command()
+def recommend(
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL",
+            help="A hub id, a folder, a .gguf file, or [bold]demo[/bold]; with --targets a config.json is enough.",
+            show_default=False,
+        ),
+    ],
+    tasks: Annotated[
+        list[str] | None,
+        typer.Option("--task", "-t", help="A task; repeat it for several: then the mean counts."),
+    ] = None,
+    types: Annotated[
+        int | None, typer.Option(help="How many types. Default: the 3 lowest of 6 or more, else half of them.")
+    ] = None,
+    below: Annotated[float | None, typer.Option(help="All types with an NFN under this instead.")] = None,
+    invert: Annotated[bool, typer.Option("--invert", help="The highest NFN, not the lowest (PLoP⁻¹).")] = False,
+    targets: Annotated[
+        str | None, typer.Option(metavar="TYPE,...", help="Your own choice of types, to be counted and exported.")
+    ] = None,
+    exclude: Annotated[str, typer.Option(metavar="TYPE,...", help="Types that are out of the question.")] = "",
+    by: Annotated[Unit, typer.Option(help="module (experimental) chooses single modules.")] = Unit.type,
+    rank: Annotated[int | None, typer.Option("--rank", "-r", help="Of the adapters. Default: 16.")] = None,
+    match: Annotated[
+        str | None,
+        typer.Option(
+            metavar="STRATEGY:RANK",
+            help="The rank with as many parameters as plop, plop-1, attn, mlp or all has at RANK: mlp:8.",
+        ),
+    ] = None,
+    rounding: Annotated[Rounding, typer.Option("--round", help="How --match rounds.")] = Rounding.down,
+    budget: Annotated[
+        str | None, typer.Option(metavar="PARAMETERS", help="The largest rank within these: 20M, 500K.")
+    ] = None,
+    alpha: Annotated[int | None, typer.Option(min=1, help="LoRA's alpha. Default: twice the rank.")] = None,
+    rslora: Annotated[bool, typer.Option("--rslora", help="Rank-stabilised LoRA.")] = False,
+    format: Annotated[Format, typer.Option("--format", "-f", help="What to print: a trainer's config.")] = Format.table,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write it into a file.", show_default=False)
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite FILE.")] = False,
+    approximate: Annotated[
+        bool, typer.Option("--approximate", help="Write what comes nearest where a trainer cannot say the placement.")
+    ] = False,
+    run: Annotated[
+        list[str] | None,
+        typer.Option("--run", metavar="RUN", help="Stored scores to go by, by id, instead of --task; repeatable."),
+    ] = None,
+    confidence: Annotated[
+        float, typer.Option(min=0.5, max=1.0, help="Score until the set is the same in this share of resamples.")
+    ] = 0.99,
+    samples: Annotated[int, typer.Option("--samples", "-n", help="Texts of each task at most.")] = 100,
+    max_length: Annotated[int, typer.Option(help="Tokens per text; longer texts are cut.")] = 256,
+    seed: Annotated[int, typer.Option(min=0, help="Of the drawn texts and the probes.")] = 0,
+    dtype: Annotated[Dtype, typer.Option(help="As in plop score.")] = Dtype.auto,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
+    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit on the hub.")] = None,
+    column: Annotated[str | None, typer.Option(help="Which column of a file or data set is the text.")] = None,
+    template: Annotated[str | None, typer.Option(help='Make the text of a row: "{question}\\n{answer}".')] = None,
+    chat: Annotated[bool, typer.Option("--chat", help="Wrap each text as a user turn with the chat template.")] = False,
+    registry: filters.Registry = None,
+    trust_remote_code: Annotated[
+        bool, typer.Option("--trust-remote-code", help="Run the code that a model brings along.")
+    ] = False,
+    allow_pickle: Annotated[
+        bool, typer.Option("--allow-pickle", help="Load pickled weights, which can run code.")
+    ] = False,
+) -> None:
+    """Say where LoRA adapters go in MODEL for TASK: types, rank, cost, and the config to paste.
+
+    Scores come from the registry if they are there; else as many texts are scored as the decision needs.
+
+    Example: [bold]plop recommend demo --task sample/math --match mlp:8 --format peft -o adapter_config.json[/bold]
+    """
+    if sum(map(bool, (tasks, run, targets))) != 1:
+        raise typer.BadParameter(
+            "give scores to go by or a choice of your own", param_hint="--task, --run or --targets"
+        )
+    from plop_cli import files
+    from plop_cli.anatomy import anatomy
+    from plop_cli.grid import Request
+    from plop_cli.loading import skeleton
+    from plop_cli.ranks import parse_count, parse_match
+    from plop_cli.recommendation import recommend as placed
+    from plop_cli.recommendation import rule_of
+
+    if by is Unit.module:
+        note("--by module is experimental: the paper chooses types")
+    # What can be wrong is said before anything is scored.
+    if output:
+        files.check_new(output, force=force)
+    if match:
+        parse_match(match)
+    wanted: dict[str, Any] = {"types": types, "below": below, "invert": invert, "exclude": _listed(exclude)}
+    parameters = None if budget is None else parse_count(budget)
+    source = _source(model, revision, only_config=bool(targets))
+    body = anatomy(skeleton(source, trust_remote_code=trust_remote_code))
+    request = Request(
+        samples=samples,
+        max_length=max_length,
+        seed=seed,
+        dtype=dtype.value,
+        device=device,
+        revision=revision,
+        column=column,
+        template=template,
+        chat=chat,
+        trust_remote_code=trust_remote_code,
+        allow_pickle=allow_pickle,
+        until=confidence,
+        rule=rule_of(sorted({module.type for module in body.modules}), **wanted),
+    )
+    placement = placed(
+        _scores(model, tasks or [], run or [], request, registry),
+        targets=_listed(targets),
+        by=by.value,
+        rank=rank,
+        match=match,
+        budget=parameters,
+        rounding=rounding.value,
+        alpha=alpha,
+        rslora=rslora,
+        model=body,
+        **wanted,
+    )
+    _emit(replace(placement, model=str(source)), format, output, approximate=approximate)
+
+
+def _listed(names: str | None) -> list[str]:
+    return [name.strip() for name in (names or "").split(",") if name.strip()]
+
+
+def _source(model: str, revision: str | None, *, only_config: bool) -> ModelSource:
+    from plop_cli.models import ModelSource, identify
+
+    folder = Path(model).expanduser()
+    if only_config and (folder / "config.json").is_file():
+        return ModelSource(id=folder.resolve().name, label="", revision="", folder=folder)
+    return identify(model, revision)
+
+
+def _scores(
+    model: str, tasks: list[str], runs: list[str], request: Request, registry: str | None
+) -> list[StoredScores]:
+    """Of the runs that were named, or of each task: from the registry, else scored now."""
+    from plop_cli.grid import score_grid
+    from plop_cli.recommendation import StoredScores
+    from plop_registry import Registry
+
+    with Registry(registry) as store:
+        found = [store.get(each) for each in runs]
+        for cell in score_grid([model], tasks, request, store, show=progress, note=note) if tasks else ():
+            if cell.run is None or cell.error:
+                raise PlopError(f"{cell.task}: {cell.error}" if len(tasks) > 1 else str(cell.error))
+            if cell.cached:
+                note(f"the scores on {cell.task} are from the registry ({cell.run.id}, {cell.run.samples} texts)")
+            for warning in cell.run.warnings:
+                note(warning)
+            found.append(cell.run)
+        return [StoredScores(each, store.matrix(each.id)) for each in found]
+
+
+def _emit(placement: Placement, format: Format, output: Path | None, *, approximate: bool) -> None:
+    """To stdout or into a file. What is in a table goes to stderr as sentences where something else is printed."""
+    from plop_cli import files
+    from plop_cli.exports import export
+    from plop_cli.recommend_tables import placement_table, sentences
+
+    trainer = "python" if format in (Format.table, Format.json) else format.value
+    config = export(placement, trainer, approximate=approximate)
+    if config.off:
+        warn(config.off)
+    if format is Format.table:
+        console = Console(width=120, color_system=None, highlight=False) if output else out()
+        with console.capture() as printed:
+            console.print(placement_table(placement))
+            console.print(config.text, soft_wrap=True, markup=False)
+        text = printed.get()
+    else:
+        for sentence in sentences(placement):
+            note(sentence)
+        text = config.text
+    if format is Format.json:
+        text = json.dumps(placement.to_dict(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    if output:
+        files.write(output, text.encode())
+        note(f"{output} is written")
+    else:
+        typer.echo(text, nl=False)

@@ -1,0 +1,73 @@
+"""How PEFT reads `target_modules`, and the shortest `target_modules` that mean exactly the wanted modules.
+
+    hits(["v_proj"], names)              # every module whose path ends in .v_proj
+    shortest(wanted, names)              # ("v_proj",), or ("attn.c_proj",), or a regex where no list can say it
+
+PEFT's rule (peft.tuners.tuners_utils.check_target_module_exists): an entry of a list matches a module of that very path
+or one whose path ends in a dot and the entry; a string is a regular expression that must match the whole path.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Iterator
+
+Targets = tuple[str, ...] | str
+"""A list of names, or one regular expression."""
+
+
+def hits(targets: Iterable[str] | str, names: Iterable[str]) -> list[str]:
+    """The modules among `names` that PEFT would adapt."""
+    if isinstance(targets, str):
+        return [name for name in names if re.fullmatch(targets, name)]
+    wanted = tuple(targets)
+    return [name for name in names if any(name == target or name.endswith(f".{target}") for target in wanted)]
+
+
+def shortest(wanted: Collection[str], names: Collection[str]) -> Targets:
+    """A sorted list of the shortest endings that hit `wanted` and nothing else among `names`; else a regex."""
+    found: set[str] = set()
+    for place in _places(wanted).values():
+        ending = next((ending for ending in _endings(place) if set(hits([ending], names)) <= set(wanted)), None)
+        if ending is None:
+            return regex(wanted, names)
+        found.add(ending)
+    return tuple(sorted(found))
+
+
+def regex(wanted: Collection[str], names: Collection[str]) -> str:
+    """A regular expression that matches `wanted` and nothing else among `names`."""
+    everywhere = _places(names)
+    return "|".join(_alternative(place, members, everywhere[place]) for place, members in _places(wanted).items())
+
+
+def _places(names: Iterable[str]) -> dict[tuple[str, ...], list[str]]:
+    """Modules by their paths with every number left open."""
+    places: dict[tuple[str, ...], list[str]] = {}
+    for name in names:
+        places.setdefault(tuple(r"\d+" if part.isdigit() else re.escape(part) for part in name.split(".")), []).append(
+            name
+        )
+    return places
+
+
+def _endings(members: list[str]) -> Iterator[str]:
+    """Endings that all members share, shortest first."""
+    parts = [name.split(".") for name in members]
+    for length in range(1, len(parts[0]) + 1):
+        endings = {".".join(path[-length:]) for path in parts}
+        if len(endings) > 1:
+            return
+        yield endings.pop()
+
+
+def _alternative(place: tuple[str, ...], wanted: list[str], everywhere: list[str]) -> str:
+    """What matches `wanted`, which are of one place: all numbers, or those of one open position, or each by name."""
+    if len(wanted) < len(everywhere):
+        if place.count(r"\d+") != 1:
+            return "|".join(map(re.escape, wanted))
+        open_at = place.index(r"\d+")
+        numbers = [name.split(".")[open_at] for name in wanted]
+        choice = numbers[0] if len(numbers) == 1 else f"(?:{'|'.join(numbers)})"
+        place = (*place[:open_at], choice, *place[open_at + 1 :])
+    return r"\.".join(place)
