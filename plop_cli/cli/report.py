@@ -1,0 +1,116 @@
+"""`plop report`: runs as one HTML file to send around, as Markdown, or as figures."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import webbrowser
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from plop_cli.cli import app, filters
+from plop_cli.errors import PlopError
+
+
+class Format(StrEnum):
+    html = "html"
+    md = "md"
+    png = "png"
+    svg = "svg"
+    pdf = "pdf"
+
+
+class Theme(StrEnum):
+    auto = "auto"
+    light = "light"
+    dark = "dark"
+
+
+@app.command()
+def report(
+    runs: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="RUN",
+            help="Ids, their first digits, [bold]latest[/bold], or MODEL/TASK. Default: all that fit the filters.",
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", help="Default: report.html, report.md, or the folder figures.", show_default=False
+        ),
+    ] = None,
+    format: Annotated[
+        Format | None,
+        typer.Option("--format", "-f", help="png, svg and pdf write each figure into a folder.", show_default="html"),
+    ] = None,
+    title: Annotated[str, typer.Option(help="Default: the model and the task, or how many.")] = "",
+    theme: Annotated[Theme, typer.Option(help="auto is light or dark as the reader's system is.")] = Theme.auto,
+    open: Annotated[bool, typer.Option("--open", help="Show it in the browser.")] = False,
+    model: filters.Model = None,
+    task: filters.Task = None,
+    revision: filters.Revision = None,
+    since: filters.Since = None,
+    until: filters.Until = None,
+    type: filters.Type = None,
+    limit: Annotated[int | None, typer.Option("--limit", "-n", min=1, help="The newest runs alone.")] = None,
+    registry: filters.Registry = None,
+) -> None:
+    """Write what runs say into one file: what to adapt, how sure, the NFN-maps, how models, tasks and times differ.
+
+    It needs no network, so it can be mailed, or opened years later. Without RUN or filters it has the whole registry.
+
+    Example: [bold]plop report --model demo -o report.html --open[/bold]
+    """
+    from plop_cli import files, findings, selection
+    from plop_cli import report as rendering
+    from plop_registry import Registry
+
+    wanted = {"model": model, "task": task, "revision": revision, "since": since, "until": until, "type": type}
+    given = {name: value for name, value in {**wanted, "limit": limit}.items() if value is not None}
+    if runs and given:
+        raise PlopError(f"RUN and --{next(iter(given))} cannot both choose; give one of them")
+    if format is None:
+        format = Format.md if output and output.suffix == ".md" else Format.html
+    path = output or Path({Format.html: "report.html", Format.md: "report.md"}.get(format, "figures"))
+    with Registry(registry) as store:
+        found = [store.get(run) for run in runs] if runs else selection.find_runs(store, wanted, limit=limit)[::-1]
+        story = findings.tell(list({run.id: run for run in found}.values()), store, types=type or "*")
+
+    looks = {} if theme is Theme.auto else {"theme": theme.value}
+    command = shlex.join(["plop", "report", *(runs or []), *_words({**given, "title": title, **looks})])
+    if format is Format.html:
+        page = rendering.render_html(story, written=_now(), command=command, title=title, theme=theme.value)
+        files.write(path, page.encode())
+    elif format is Format.md:
+        files.write(path, rendering.render_markdown(story, written=_now(), command=command, title=title).encode())
+    elif path.suffix == f".{format.value}":
+        raise PlopError(f"{path} cannot hold all figures; give a folder, such as -o {path.stem}")
+    else:
+        files.write_all(path, rendering.pictures(story, format.value))
+    typer.echo(path)
+    if open:
+        webbrowser.open(path.resolve().as_uri())
+
+
+def _now() -> datetime:
+    """Now, or what $SOURCE_DATE_EPOCH says, so that the same runs give the same bytes."""
+    try:
+        return datetime.fromtimestamp(int(os.environ["SOURCE_DATE_EPOCH"]), UTC)
+    except KeyError:
+        return datetime.now(UTC)
+    except ValueError:
+        raise PlopError("$SOURCE_DATE_EPOCH is no number of seconds; mend or unset it") from None
+
+
+def _words(options: Mapping[str, Any]) -> Iterator[str]:
+    """Options as the command line takes them; where the report was written to is nobody's business."""
+    for name, value in options.items():
+        if value:
+            yield from (f"--{name}", value.isoformat() if isinstance(value, datetime) else str(value))
