@@ -124,7 +124,8 @@ def load_task(
     if task == "-":
         content = sys.stdin.buffer.read()
         rows = _lines(content)
-        return _draw("-" + chosen, _sha256(content), rows, _text_of(rows, "standard input", column, template), samples, seed)
+        text_of = _text_of(rows, "standard input", column, template)
+        return _draw("-" + chosen, _sha256(content), rows, text_of, samples, seed)
     path = Path(task).expanduser()
     if path.is_file():
         rows, revision = _from_file(path), _sha256(path.read_bytes())
