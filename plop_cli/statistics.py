@@ -72,14 +72,15 @@ def resampled_types(
 ) -> tuple[list[str], Array]:
     """NFN of every type in each of `resamples` bootstrap draws of the samples.
 
-    Returns the type names and a matrix (resamples, types). Seeded: the same input gives the same digits.
+    Returns the type names, sorted, and a matrix (resamples, types). Seeded: the same input gives the same digits.
     """
     samples = len(sums)
     rng = np.random.default_rng(seed)
     weights = rng.multinomial(samples, np.full(samples, 1 / samples), size=resamples).astype(np.float64)
     with np.errstate(invalid="ignore", divide="ignore"):
         drawn = by_type((weights @ sums) / (weights @ counts), types)
-    return list(drawn), np.stack(list(drawn.values()), axis=1)
+    names = sorted(drawn)
+    return names, np.stack([drawn[name] for name in names], axis=1)
 
 
 def confidence(
