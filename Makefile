@@ -5,8 +5,12 @@ READY := .venv/.ready
 
 .PHONY: demo test test-all lint bench picture clean
 
+DEMO := --registry demo/registry.db
+
 demo: $(READY)
-	$(BIN)/plop score demo --task sample/math --task sample/code --task sample/history --task sample/logic --map --registry demo/registry.db
+	$(BIN)/plop score demo -t sample/math -t sample/code -t sample/history -t sample/logic -n 64 --map $(DEMO)
+	$(BIN)/plop recommend demo --task sample/math -n 64 $(DEMO)
+	$(BIN)/plop report --model demo --title "SmolLM2 on four tasks" -o demo/report.html $(DEMO)
 
 test: $(READY)
 	$(BIN)/pytest -m "not slow"
@@ -21,9 +25,13 @@ lint: $(READY)
 
 picture: $(READY)
 	$(BIN)/python docs/picture.py
+	$(BIN)/python docs/report_picture.py
 
 bench: $(READY)
 	$(BIN)/python benchmarks/cost.py
+	$(BIN)/python benchmarks/early_stop.py
+	$(BIN)/python benchmarks/registry.py
+	$(BIN)/python benchmarks/report_size.py
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv

@@ -113,11 +113,13 @@ class Group:
     by: str
     lines: tuple[Line, ...]
     types: tuple[str, ...]
+    part: str = ""
+    """Which part of a larger group it is."""
 
     @property
     def title(self) -> str:
         """What the chart is of."""
-        return self.name if len(self.lines) > 1 else self.lines[0].title
+        return f"{self.name}{self.part}" if len(self.lines) > 1 else self.lines[0].title
 
     @property
     def series(self) -> list[str]:
@@ -127,8 +129,12 @@ class Group:
     @property
     def parts(self) -> list[Group]:
         """The group in equal parts that are small enough for one chart each."""
-        size = math.ceil(len(self.lines) / math.ceil(len(self.lines) / SERIES))
-        return [replace(self, lines=self.lines[start : start + size]) for start in range(0, len(self.lines), size)]
+        count = math.ceil(len(self.lines) / SERIES)
+        size = math.ceil(len(self.lines) / count)
+        return [
+            replace(self, lines=self.lines[start : start + size], part=f" ({number} of {count})" if count > 1 else "")
+            for number, start in enumerate(range(0, len(self.lines), size), start=1)
+        ]
 
     @property
     def bars(self) -> list[Row]:

@@ -13,6 +13,8 @@ import yaml
 from typer.testing import CliRunner, Result
 
 from plop_cli.cli import app
+from plop_cli.cli.recommend import Format
+from plop_cli.exports import FORMATS
 from plop_registry import Registry
 from small_models import byte_tokenizer, gpt2, qwen2
 
@@ -216,6 +218,10 @@ def test_a_file_gets_what_would_be_printed_and_is_not_overwritten_unasked(
     table = tmp_path / "table.txt"
     assert plop("recommend", only_config, "--targets", "v_proj", "-o", table).exit_code == 0
     assert "all-linear" in table.read_text()
+
+
+def test_every_export_is_a_format() -> None:
+    assert [format.value for format in Format] == ["table", "json", *FORMATS]
 
 
 # Bad input

@@ -28,6 +28,7 @@ from plop_cli.exports import FORMATS, export
 from plop_cli.exports.matching import hits
 from plop_cli.placement import Placement
 from plop_cli.recommendation import recommend
+from small_models import byte_tokenizer
 
 peft = pytest.importorskip("peft")
 
@@ -65,7 +66,7 @@ def original(name: str) -> Any:
     if name == "smollm2":
         return real_model.smollm2()[0]
     torch.manual_seed(0)
-    return AutoModelForCausalLM.from_config(AutoConfig.for_model(name, vocab_size=99, **SMALL[name]))
+    return AutoModelForCausalLM.from_config(AutoConfig.for_model(name, vocab_size=257, **SMALL[name]))
 
 
 def model_of(name: str) -> Any:
@@ -80,7 +81,7 @@ def placement_of(name: str, **wish: Any) -> Placement:
 def by_module(name: str) -> Placement:
     """Modules that no list of endings can say: two of the layers of one type, by a regex."""
     model = AutoModelForCausalLM.from_config(
-        AutoConfig.for_model(name, vocab_size=99, **SMALL[name] | {"num_hidden_layers": 3, "n_layer": 3})
+        AutoConfig.for_model(name, vocab_size=257, **SMALL[name] | {"num_hidden_layers": 3, "n_layer": 3})
     )
     placement = recommend(targets=["c_fc" if name == "gpt2" else "up_proj"], model=model)
     fewer = {**vars(placement), "modules": placement.modules[::2]}
@@ -193,7 +194,7 @@ def test_single_modules_are_said_by_one_regex_that_peft_reads_so(name: str, tmp_
 
 
 def test_a_classifier_is_told_to_peft_as_one() -> None:
-    config = AutoConfig.for_model("qwen2", vocab_size=99, **SMALL["qwen2"])
+    config = AutoConfig.for_model("qwen2", vocab_size=257, **SMALL["qwen2"])
     placement = recommend(targets=["v_proj"], model=AutoModelForSequenceClassification.from_config(config))
     assert placement.lora_config().task_type == "SEQ_CLS"
     assert "--lora_task_type SEQ_CLS" in export(placement, "trl").text

@@ -50,6 +50,8 @@ def test_on_the_released_values_for_llama_the_rule_picks_what_the_paper_picks() 
         ({"exclude": ["v_proj"]}, ["o_proj", "down_proj", "up_proj"]),
         ({"types": 2, "invert": True, "exclude": ["k_proj"]}, ["q_proj", "gate_proj"]),
         ({"targets": ["v_proj", "k_proj"]}, ["k_proj", "v_proj"]),
+        ({"targets": ["v_proj", "k_proj"], "exclude": ["k_proj"]}, ["v_proj"]),
+        ({"targets": ["v_proj"], "by": "module"}, ["v_proj"]),
     ],
 )
 def test_types_are_chosen_as_asked(wish: dict[str, Any], chosen: list[str]) -> None:
@@ -316,8 +318,9 @@ def test_scores_of_another_model_are_refused() -> None:
 
 
 def test_without_scores_and_targets_there_is_nothing_to_choose_by() -> None:
-    with pytest.raises(PlopError, match="there is nothing to choose by"):
-        recommend(model=gpt2())
+    for wish in ({}, {"targets": ["c_fc"], "exclude": ["c_fc"]}):
+        with pytest.raises(PlopError, match="there is nothing to choose by"):
+            recommend(model=gpt2(), **wish)
 
 
 @pytest.mark.parametrize("text", ["", "20X", "-5", "M", "1e6"])

@@ -195,6 +195,22 @@ def test_every_map_has_the_same_colours_and_they_are_centred_at_1() -> None:
     assert low[-1] < 1 < high[0]
 
 
+def test_more_series_than_colours_are_drawn_in_equal_parts(registry: Registry) -> None:
+    for number in range(9):
+        store(registry, f"org/model-{number}", number=number, layers=1)
+    held = Page(page_of(registry))
+    series = {
+        label: {row["series"] for row in spec["data"]["values"]}
+        for label, spec in held.specs.items()
+        if label.startswith("NFN by module type")
+    }
+    assert {label: len(names) for label, names in series.items()} == {
+        "NFN by module type: math (1 of 2)": 5,
+        "NFN by module type: math (2 of 2)": 4,
+    }
+    assert len(set.union(*series.values())) == 9
+
+
 def test_one_odd_module_does_not_pale_the_others() -> None:
     assert max(colour_steps([0.8, 1.25] * 100 + [40])) < 1.25
 
