@@ -234,8 +234,7 @@ def test_hostile_names_are_shown_as_they_are(show: Open) -> None:
     assert f"at l 0 {HOSTILE}" in re.sub(r"\s+", " ", page.locator("#vg-tooltip-element").inner_text())
 
 
-@pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("scripts", [True, False])
+@pytest.mark.parametrize(("case", "scripts"), [*((case, True) for case in CASES), ("models", False)])
 def test_a_phone_needs_no_scrolling_to_the_side(show: Open, case: str, scripts: bool) -> None:
     page = show(case, width=390, scripts=scripts)
     if scripts:

@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from plop_cli.cli import app, filters
+from plop_cli.cli import app, filters, options
 from plop_cli.cli.console import note, out, progress, warn
-from plop_cli.cli.score import Dtype
 from plop_cli.errors import PlopError
 
 if TYPE_CHECKING:
@@ -97,25 +96,20 @@ def recommend(
         list[str] | None,
         typer.Option("--run", metavar="RUN", help="Stored scores to go by, by id, instead of --task; repeatable."),
     ] = None,
-    confidence: Annotated[
-        float, typer.Option(min=0.5, max=1.0, help="Score until the set is the same in this share of resamples.")
-    ] = 0.99,
-    samples: Annotated[int, typer.Option("--samples", "-n", help="Texts of each task at most.")] = 100,
-    max_length: Annotated[int, typer.Option(help="Tokens per text; longer texts are cut.")] = 256,
-    seed: Annotated[int, typer.Option(min=0, help="Of the drawn texts and the probes.")] = 0,
-    dtype: Annotated[Dtype, typer.Option(help="As in plop score.")] = Dtype.auto,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
-    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit on the hub.")] = None,
-    column: Annotated[str | None, typer.Option(help="Which column of a file or data set is the text.")] = None,
-    template: Annotated[str | None, typer.Option(help='Make the text of a row: "{question}\\n{answer}".')] = None,
-    chat: Annotated[bool, typer.Option("--chat", help="Wrap each text as a user turn with the chat template.")] = False,
+    confidence: options.Confidence = 0.99,
+    samples: options.Samples = 100,
+    max_length: options.MaxLength = 256,
+    batch_tokens: options.BatchTokens = None,
+    seed: options.Seed = 0,
+    dtype: options.Dtype = options.DtypeName.auto,
+    device: options.Device = "auto",
+    revision: options.Revision = None,
+    column: options.Column = None,
+    template: options.Template = None,
+    chat: options.Chat = False,
     registry: filters.Registry = None,
-    trust_remote_code: Annotated[
-        bool, typer.Option("--trust-remote-code", help="Run the code that a model brings along.")
-    ] = False,
-    allow_pickle: Annotated[
-        bool, typer.Option("--allow-pickle", help="Load pickled weights, which can run code.")
-    ] = False,
+    trust_remote_code: options.TrustRemoteCode = False,
+    allow_pickle: options.AllowPickle = False,
 ) -> None:
     """Say where LoRA adapters go in MODEL for TASK: types, rank, cost, and the config to paste.
 
@@ -149,6 +143,7 @@ def recommend(
     request = Request(
         samples=samples,
         max_length=max_length,
+        batch_tokens=batch_tokens,
         seed=seed,
         dtype=dtype.value,
         device=device,

@@ -7,15 +7,8 @@ from typing import Annotated
 
 import typer
 
-from plop_cli.cli import app
+from plop_cli.cli import app, options
 from plop_cli.cli.console import fail, note, out, print_json, progress, warn
-
-
-class Dtype(StrEnum):
-    auto = "auto"
-    float32 = "float32"
-    bfloat16 = "bfloat16"
-    float16 = "float16"
 
 
 class By(StrEnum):
@@ -38,8 +31,8 @@ def score(
         list[str] | None,
         typer.Option("--task", "-t", help="A task; repeat it for several ([bold]plop tasks[/bold] lists them)."),
     ] = None,
-    samples: Annotated[int, typer.Option("--samples", "-n", help="Texts to draw from each task.")] = 100,
-    max_length: Annotated[int, typer.Option(help="Tokens per text; longer texts are cut.")] = 256,
+    samples: options.Samples = 100,
+    max_length: options.MaxLength = 256,
     until_decided: Annotated[
         bool,
         typer.Option(
@@ -47,24 +40,15 @@ def score(
             help="Stop once the recommended set is sure, after 8, 16, 32, … texts, --samples at most.",
         ),
     ] = False,
-    confidence: Annotated[
-        float,
-        typer.Option(min=0.5, max=1.0, help="How sure --until-decided is: the share of resamples with the same set."),
-    ] = 0.99,
-    batch_tokens: Annotated[
-        int | None,
-        typer.Option(min=1, help="Tokens per forward, padding included. Default: 1,024 on the CPU, 16,384 elsewhere."),
-    ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the drawn texts and the probes.")] = 0,
-    dtype: Annotated[
-        Dtype,
-        typer.Option(help="auto: bfloat16 on CUDA, else float32, or the checkpoint's own where that would not fit."),
-    ] = Dtype.auto,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
-    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit on the hub, for every MODEL.")] = None,
-    column: Annotated[str | None, typer.Option(help="Which column of a file or data set is the text.")] = None,
-    template: Annotated[str | None, typer.Option(help='Make the text of a row: "{question}\\n{answer}".')] = None,
-    chat: Annotated[bool, typer.Option("--chat", help="Wrap each text as a user turn with the chat template.")] = False,
+    confidence: options.Confidence = 0.99,
+    batch_tokens: options.BatchTokens = None,
+    seed: options.Seed = 0,
+    dtype: options.Dtype = options.DtypeName.auto,
+    device: options.Device = "auto",
+    revision: options.Revision = None,
+    column: options.Column = None,
+    template: options.Template = None,
+    chat: options.Chat = False,
     nfn_map: Annotated[bool, typer.Option("--map", help="Show the NFN-map too: layers by types.")] = False,
     by: Annotated[By, typer.Option(help="What the rows of the table are.")] = By.type,
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
@@ -76,12 +60,8 @@ def score(
         typer.Option(help="Path or URL of the registry. Default: $PLOP_REGISTRY, else a file in your data folder."),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Score anew what the registry already has.")] = False,
-    trust_remote_code: Annotated[
-        bool, typer.Option("--trust-remote-code", help="Run the code that a model brings along.")
-    ] = False,
-    allow_pickle: Annotated[
-        bool, typer.Option("--allow-pickle", help="Load pickled weights, which can run code.")
-    ] = False,
+    trust_remote_code: options.TrustRemoteCode = False,
+    allow_pickle: options.AllowPickle = False,
 ) -> None:
     """Score MODELs on TASKs: one forward pass each, NFN by module type, lowest first.
 

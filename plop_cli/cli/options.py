@@ -1,0 +1,45 @@
+"""Options that `score` and `recommend` share: which texts, and how they go through the model."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+
+class DtypeName(StrEnum):
+    auto = "auto"
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+    float16 = "float16"
+
+
+Samples = Annotated[int, typer.Option("--samples", "-n", help="Texts to draw from each task.")]
+MaxLength = Annotated[int, typer.Option("--max-length", help="Tokens per text; longer texts are cut.")]
+BatchTokens = Annotated[
+    int | None,
+    typer.Option(
+        "--batch-tokens",
+        min=1,
+        help="Tokens per forward, padding included. Default: 1,024 on the CPU, 16,384 elsewhere.",
+    ),
+]
+Confidence = Annotated[
+    float,
+    typer.Option("--confidence", min=0.5, max=1.0, help="How sure is sure: in how many resamples the set is the same."),
+]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Of the drawn texts and the probes.")]
+Dtype = Annotated[
+    DtypeName,
+    typer.Option(
+        "--dtype", help="auto: bfloat16 on CUDA, else float32, or the checkpoint's own where that would not fit."
+    ),
+]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1 or mps.")]
+Revision = Annotated[str | None, typer.Option("--revision", help="Branch, tag or commit on the hub, for every MODEL.")]
+Column = Annotated[str | None, typer.Option("--column", help="Which column of a file or data set is the text.")]
+Template = Annotated[str | None, typer.Option("--template", help='Make the text of a row: "{question}\\n{answer}".')]
+Chat = Annotated[bool, typer.Option("--chat", help="Wrap each text as a user turn with the chat template.")]
+TrustRemoteCode = Annotated[bool, typer.Option("--trust-remote-code", help="Run the code that a model brings along.")]
+AllowPickle = Annotated[bool, typer.Option("--allow-pickle", help="Load pickled weights, which can run code.")]
