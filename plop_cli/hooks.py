@@ -25,8 +25,8 @@ class ForwardHook(Protocol):
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode and no gradients (`no_grad`, since tensors that a module keeps must stay fit for training)."""
-    with ExitStack() as stack, torch.no_grad():
+    """Evaluation mode and no gradients, but not inference mode: what a module keeps must stay fit for training."""
+    with ExitStack() as stack, torch.inference_mode(False), torch.no_grad():
         for module in model.modules():
             stack.callback(setattr, module, "training", module.training)
         model.eval()

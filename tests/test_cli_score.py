@@ -244,14 +244,14 @@ def test_a_model_from_a_hub_is_pinned_to_its_commit_and_found_again_without_it(
 
 def test_ctrl_c_stores_nothing_and_exits_130(tiny: Path, registry: Path) -> None:
     process = subprocess.Popen(
-        [*PLOP, "score", str(tiny), "--task", "-", "--batch-tokens", "1"],
+        [*PLOP, "score", str(tiny), "--task", "-", "-n", "5000", "--batch-tokens", "1"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
     assert process.stdin
-    process.stdin.write("a long text to be scored in its own batch\n" * 100)
+    process.stdin.write("a long text to be scored in its own batch\n" * 5000)
     process.stdin.close()
     process.stdin = None
     while not registry.exists():  # it is made ready when the pass begins
