@@ -7,26 +7,28 @@ scores.recommended    # the types that PLoP adapts
 
 from __future__ import annotations
 
-import inspect
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 from transformers import PreTrainedTokenizerBase
 
-from plop_cli import __version__, nfn, statistics
+from plop_cli import __version__, statistics
 from plop_cli.batches import batches, tokenize
 from plop_cli.engine import settings
 from plop_cli.errors import PlopError
+from plop_cli.experts import observing
+from plop_cli.forward import forward
 from plop_cli.hooks import evaluating, watching
 from plop_cli.meter import Meter
-from plop_cli.modules import LinearModule, body, linear_modules
-from plop_cli.statistics import Array
+from plop_cli.modules import LinearModule, linear_modules
+from plop_cli.operators import Operator, fit_to_average, operators
 from plop_cli.texts import Text, text_hash
 from plop_registry import ModuleScore, Run, SampleMatrix, Skipped, TypeScore
 
@@ -88,6 +90,7 @@ def score(
     batch_tokens: int | None = None,
     seed: int = 0,
     chat: bool = False,
+    include: Sequence[str] = (),
     progress: Progress | None = None,
 ) -> NFNScores:
     """NFN of every linear module of `model` on `texts` (paper, Definition 1 and Steps 1 to 3).
@@ -100,11 +103,12 @@ def score(
             depend on it.
         seed: of the 64 probes and of the bootstrap.
         chat: wrap each text as a user turn with the tokenizer's chat template.
+        include: towers of a multimodal model to score too, such as "vision", where texts run through them.
 
     Raises PlopError where nothing can be scored: no texts, no tokens, no linear module, a text too long for the model.
     """
     started = time.perf_counter()
-    modules, skipped = linear_modules(model)
+    modules, skipped = linear_modules(model, include)
     if not modules:
         raise PlopError(f"{type(model).__name__} has no linear module to score; give a transformer with weights")
     _check_length(model, max_length)
@@ -118,26 +122,25 @@ def score(
 
     device = next(modules[0].module.parameters()).device
     meter = Meter(samples=len(texts), modules=len(modules), device=device)
-    forward = body(model)
-    options = {"use_cache": False} if "use_cache" in inspect.signature(forward.forward).parameters else {}
+    run = forward(model, include)
     budget, pad, done = batch_tokens or default_budget(device), tokenizer.pad_token_id or 0, 0
     with evaluating(model):
-        operators = [_operator(module, _dtype(model), seed) for module in modules]
-        hooks = {m.module: meter.hook(column, operators[column].bias) for column, m in enumerate(modules)}
-        with watching(hooks):
+        found = operators(modules, _dtype(model), seed=seed)
+        with _watching(modules, found, meter):
             for batch in batches(tokens.ids, batch_tokens=budget, pad=pad):
                 mask = batch.mask.to(device)
                 with meter.batch(batch.rows.to(device), mask):
-                    forward(input_ids=batch.input_ids.to(device), attention_mask=mask.long(), **options)
+                    run(batch.input_ids.to(device), mask)
                 done += int(batch.mask.sum())
                 if progress:
                     progress(done, total)
 
     sums, squares, counts = meter.read()
-    kept, left_out = _fit_to_average(modules, operators, sums, counts, meter.misfits)
+    fit = fit_to_average(modules, found, sums, counts, meter.misfits)
+    kept = fit.kept
     if not kept:
-        raise PlopError("no module has a score: " + "; ".join(f"{s.name}: {s.reason}" for s in left_out[:3]))
-    baselines = np.array([operators[column].baseline for column in kept])
+        raise PlopError("no module has a score: " + "; ".join(f"{s.name}: {s.reason}" for s in fit.left_out[:3]))
+    baselines = np.array([found[column].baseline for column in kept])
     matrix = SampleMatrix(
         texts=np.array([int.from_bytes(text_hash(text)[:8], "little") for text in texts], dtype=np.uint64),
         sums=(sums[:, kept] / baselines[:, 0]).astype(np.float32),
@@ -149,8 +152,8 @@ def score(
     return NFNScores(
         types=types,
         modules=module_scores,
-        skipped=(*skipped, *left_out),
-        warnings=(*warnings, *(f"{s.name} is left out: {s.reason}" for s in left_out)),
+        skipped=(*skipped, *fit.left_out),
+        warnings=(*warnings, *fit.warnings),
         matrix=matrix,
         confidence=confidence,
         tokens=total,
@@ -162,7 +165,9 @@ def score(
             "dtype": dtype,
             "device": str(device),
         },
-        settings=settings(samples=len(texts), max_length=max_length, seed=seed, dtype=dtype, chat=chat),
+        settings=settings(
+            samples=len(texts), max_length=max_length, seed=seed, dtype=dtype, chat=chat, include=include
+        ),
     )
 
 
@@ -210,46 +215,17 @@ def summarize(
     return type_scores, module_scores, whole
 
 
-@dataclass(frozen=True)
-class _Operator:
-    """What a module does besides W z: its bias, (out,) or None, and what a random input comes out with."""
-
-    bias: Tensor | None
-    baseline: nfn.Baseline
-
-
-def _operator(module: LinearModule, dtype: torch.dtype, seed: int) -> _Operator:
-    linear, weight = module.module, module.module.weight
-    assert isinstance(weight, Tensor)
-    readable = type(weight) in (Tensor, nn.Parameter) and weight.is_floating_point() and not weight.is_meta
-    u = nfn.unit_probes(module.in_features, seed=seed).to(weight.device, weight.dtype if readable else dtype)
-    # A zero input comes out as the bias, whatever the class keeps it in.
-    bias = linear(torch.zeros_like(u[:1]))[0] if getattr(linear, "bias", None) is not None else None
-    outputs = linear(u) if bias is None else linear(u) - bias
-    q = nfn.norms(weight.flatten()).item() ** 2 / module.in_features if readable else None
-    return _Operator(bias, nfn.baseline(outputs, u, q))
-
-
-def _fit_to_average(
-    modules: Sequence[LinearModule], operators: Sequence[_Operator], sums: Array, counts: Array, misfits: set[int]
-) -> tuple[list[int], list[Skipped]]:
-    """The columns that have a score, and the modules that have none, with the reason."""
-    kept, left_out = [], []
-    for column, module in enumerate(modules):
-        reason = None
-        if column in misfits:
-            reason = "it is not called with one input per token"
-        elif not counts[:, column].any():
-            reason = "it saw no token"
-        elif operators[column].baseline.norm == 0:
-            reason = "its weight is zero"
-        elif not np.isfinite([*operators[column].baseline, sums[:, column].sum()]).all():
-            reason = "its input or output is not finite"
-        if reason is None:
-            kept.append(column)
-        else:
-            left_out.append(Skipped(module.name, reason))
-    return kept, left_out
+@contextmanager
+def _watching(modules: Sequence[LinearModule], operators: Sequence[Operator], meter: Meter) -> Iterator[None]:
+    """The meter's hooks on all modules, experts included."""
+    dense = {m.module: meter.hook(c, operators[c].bias) for c, m in enumerate(modules) if m.expert is None}
+    columns: dict[nn.Module, dict[str, range]] = {}
+    for column, m in enumerate(modules):
+        if m.expert == 0:
+            stop = column + len(getattr(m.module, m.parameter))
+            columns.setdefault(m.module, {})[m.parameter] = range(column, stop)
+    with watching(dense), observing({module: meter.experts_hook(places) for module, places in columns.items()}):
+        yield
 
 
 def _check_length(model: nn.Module, max_length: int) -> None:
