@@ -40,6 +40,7 @@ class Request:
     column: str | None = None
     template: str | None = None
     chat: bool = False
+    include: tuple[str, ...] = ()
     trust_remote_code: bool = False
     allow_pickle: bool = False
     force: bool = False
@@ -128,6 +129,7 @@ def _key(source: ModelSource, task: Task, request: Request, dtype: str) -> str:
             seed=request.seed,
             dtype=dtype,
             chat=request.chat,
+            include=request.include,
         ),
     )
 
@@ -162,6 +164,7 @@ def _score(
                     batch_tokens=request.batch_tokens,
                     seed=request.seed,
                     chat=request.chat,
+                    include=request.include,
                     progress=advance,
                 )
         except PlopError as error:
