@@ -20,6 +20,8 @@ from plop_cli import PlopError, score
 from plop_cli.modules import LinearModule, linear_modules
 from small_models import byte_tokenizer
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 TEXTS = [
     "Half of 12 is 6, and half of 6 is 3.",
     "Why?",

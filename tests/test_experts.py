@@ -19,6 +19,8 @@ from plop_cli.experts import observable, observing
 from plop_cli.modules import linear_modules
 from small_models import byte_tokenizer
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 FEW = ["Why?", "Half of 12 is 6."]
 MIXTURES = ["Mixtral", "Qwen3-MoE", "gpt-oss", "DeepSeek-V3"]
 IDS = torch.tensor([list(b"Half of 12 is 6, and half of 6 is 3.")])
