@@ -11,7 +11,7 @@ Nothing leaves the device before `read`, and nothing but a (3, modules, batch) b
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from plop_cli import nfn
+from plop_cli.experts import ExpertsHook, Routed
 from plop_cli.hooks import ForwardHook
 from plop_cli.statistics import Array
 
@@ -59,6 +60,21 @@ class Meter:
             self._buffer[0, column] += ratio.sum(dim=1)
             self._buffer[1, column] += ratio.square().sum(dim=1)
             self._buffer[2, column] += counted.sum(dim=1)
+
+        return add
+
+    def experts_hook(self, columns: Mapping[str, range]) -> ExpertsHook:
+        """The hook of one experts module, given the columns of the experts of each of its parameters."""
+
+        def add(parameter: str, Wz: Tensor, z_norms: Tensor, routed: Routed) -> None:
+            if routed.rows != self._mask.numel():
+                self.misfits.update(columns[parameter])
+                return
+            counted = self._mask.flatten()[routed.tokens] & (z_norms != 0)
+            ratio = torch.where(counted, nfn.amplification(Wz, z_norms), 0).to(self._sum_dtype)
+            batch, length = self._mask.shape
+            cells = (columns[parameter].start + routed.experts) * batch + routed.tokens // length
+            self._buffer.view(3, -1).index_add_(1, cells, torch.stack([ratio, ratio.square(), counted.to(ratio)]))
 
         return add
 

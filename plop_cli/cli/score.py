@@ -65,6 +65,10 @@ def score(
     column: Annotated[str | None, typer.Option(help="Which column of a file or data set is the text.")] = None,
     template: Annotated[str | None, typer.Option(help='Make the text of a row: "{question}\\n{answer}".')] = None,
     chat: Annotated[bool, typer.Option("--chat", help="Wrap each text as a user turn with the chat template.")] = False,
+    include: Annotated[
+        list[str] | None,
+        typer.Option(metavar="TOWER", help="Score this tower of a multimodal model too (vision), if texts reach it."),
+    ] = None,
     nfn_map: Annotated[bool, typer.Option("--map", help="Show the NFN-map too: layers by types.")] = False,
     by: Annotated[By, typer.Option(help="What the rows of the table are.")] = By.type,
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
@@ -90,7 +94,7 @@ def score(
     Example: [bold]plop score demo --task sample/math --map[/bold]
     """
     if list_modules:
-        _list_modules(models, revision, json=json, trust_remote_code=trust_remote_code)
+        _list_modules(models, revision, include or [], json=json, trust_remote_code=trust_remote_code)
         return
     if not tasks:
         raise typer.BadParameter("give at least one, such as --task math or --task sample/math", param_hint="--task")
@@ -109,6 +113,7 @@ def score(
         column=column,
         template=template,
         chat=chat,
+        include=tuple(include or ()),
         trust_remote_code=trust_remote_code,
         allow_pickle=allow_pickle,
         force=force,
@@ -142,7 +147,9 @@ def score(
         raise typer.Exit(1)
 
 
-def _list_modules(models: list[str], revision: str | None, *, json: bool, trust_remote_code: bool) -> None:
+def _list_modules(
+    models: list[str], revision: str | None, include: list[str], *, json: bool, trust_remote_code: bool
+) -> None:
     from plop_cli import tables
     from plop_cli.loading import skeleton
     from plop_cli.models import identify
@@ -150,7 +157,8 @@ def _list_modules(models: list[str], revision: str | None, *, json: bool, trust_
 
     listed = []
     for model in models:
-        modules, skipped = linear_modules(skeleton(identify(model, revision), trust_remote_code=trust_remote_code))
+        source = identify(model, revision)
+        modules, skipped = linear_modules(skeleton(source, trust_remote_code=trust_remote_code), include)
         if json:
             columns = ("name", "type", "layer", "in_features", "out_features")
             listed.append(
