@@ -88,7 +88,7 @@ class Choice:
     """What was chosen among the units, best first. `nfn` is the mean over the tasks, lowest first.
 
     `frequency` is how often a unit is in when the samples are drawn again, `confidence` the share of such draws that
-    choose the very same set; empty and NaN where a single sample, or the user's own choice, cannot tell.
+    choose the very same set; empty and NaN where the choice is the user's own.
     """
 
     nfn: dict[str, float]
@@ -111,15 +111,13 @@ def looks(samples: int, until: float) -> list[tuple[int, float]]:
 
 
 def choose(tasks: Sequence[Samples], rule: Rule, *, seed: int = 0) -> Choice:
-    """Apply `rule` to the mean over `tasks`, which have the same units; `chosen` is lowest first (highest inverted)."""
+    """Apply `rule` to the mean over `tasks`, which have the same units and `LEAST_SAMPLES` each or more."""
     units = [unit for unit in tasks[0].nfn if unit not in rule.exclude]
     nfn = np.mean([[task.nfn[unit] for unit in units] for task in tasks], axis=0)
     inside = rule.mask(nfn)
     order = np.argsort(nfn, kind="stable")
     values = {units[index]: float(nfn[index]) for index in order}
     chosen = [units[index] for index in (order[::-1] if rule.invert else order) if inside[index]]
-    if min(len(task.sums) for task in tasks) < 2:
-        return Choice(values, chosen)
     redrawn = rule.mask(np.mean([_redrawn(task, units, seed + index) for index, task in enumerate(tasks)], axis=0))
     confidence = float((redrawn == inside).all(axis=1).mean())
     frequency = dict(zip(units, redrawn.mean(axis=0).tolist(), strict=True))

@@ -63,7 +63,7 @@ def identify(model: str, revision: str | None = None) -> ModelSource:
     if path.is_dir():
         return _folder(path)
     if path.is_file() and path.suffix == ".gguf":
-        return _gguf(path, path.stem)
+        return _gguf(path, path.name)
     if path.is_file():
         raise PlopError(f"{model} is not a model; give a folder with config.json and weights, or a .gguf file")
     name, _, pinned = model.partition("@")

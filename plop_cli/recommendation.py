@@ -113,15 +113,16 @@ def recommend(
     choice = of_types
     if targets:
         nfn = of_types.nfn if of_types else dict.fromkeys(sorted(known), math.nan)
-        choice, by_task = Choice(nfn, sorted(targets)), {}
+        choice, by_task = Choice(nfn, sorted(set(targets) - set(exclude))), {}
     elif of_types and by == "module":
         held = sum(module.type in of_types.chosen for module in modules)
         left_out = frozenset(module.name for module in modules if module.type in exclude)
         choice, by_task = _choose(tasks, replace(rule, count=held, exclude=left_out), "module")
-    if choice is None:
+    if choice is None or not choice.chosen:
         raise PlopError("there is nothing to choose by; give scores, or targets of your own")
 
-    chosen = tuple(module for module in modules if (module.name if by == "module" else module.type) in choice.chosen)
+    picked = set(choice.chosen)
+    chosen = tuple(module for module in modules if module.type in picked or module.name in picked)
     options = strategies(
         modules,
         ranked=list(of_types.nfn) if of_types else (),

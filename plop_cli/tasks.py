@@ -119,22 +119,23 @@ def load_task(
         preset = PRESETS[task]
         rows, revision = _from_hub(preset.dataset, preset.config, preset.split)
         return _draw(task, revision, rows, preset.text, samples, seed)
+    # What makes texts of rows is part of what the task is; a built-in task has its own way.
+    chosen = (f":{column}" if column else "") + (f":{template}" if template else "")
     if task == "-":
         content = sys.stdin.buffer.read()
         rows = _lines(content)
-        return _draw("-", _sha256(content), rows, _text_of(rows, "standard input", column, template), samples, seed)
+        return _draw("-" + chosen, _sha256(content), rows, _text_of(rows, "standard input", column, template), samples, seed)
     path = Path(task).expanduser()
     if path.is_file():
         rows, revision = _from_file(path), _sha256(path.read_bytes())
-        name = path.name + (f":{column}" if column else "") + (f":{template}" if template else "")
-        return _draw(name, revision, rows, _text_of(rows, task, column, template), samples, seed)
+        return _draw(path.name + chosen, revision, rows, _text_of(rows, task, column, template), samples, seed)
     match = re.fullmatch(r"(?P<name>[\w.-]+/[\w.-]+)(:(?P<config>[^@]+))?(@(?P<split>.+))?", task)
     if match is None or path.suffix in _READERS or task.startswith((".", "sample/")):
         near = difflib.get_close_matches(task, [*PRESETS, *SAMPLES], 1, 0.5)
         meant = f"did you mean {near[0]!r}?" if near else "give a preset, a file, org/name on the hub, or -"
         raise PlopError(f"no task {task!r}; {meant} (plop tasks lists them)")
     rows, revision = _from_hub(match["name"], match["config"], match["split"])
-    return _draw(task, revision, rows, _text_of(rows, task, column, template), samples, seed)
+    return _draw(task + chosen, revision, rows, _text_of(rows, task, column, template), samples, seed)
 
 
 def _draw(

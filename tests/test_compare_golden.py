@@ -1,8 +1,8 @@
 """`plop compare` on real scores: its output is pinned, and what it calls significant is what resampling finds.
 
 tests/golden/smollm2.jsonl is `plop score demo -t sample/math -t sample/code -t sample/history -t sample/logic -n 12`;
-tests/golden/tuned.jsonl holds the two checkpoints that `tuned.fine_tune` makes. PLOP_GOLDEN=write pytest … writes tuned.jsonl
-and the .txt files anew (run it twice: tuned.jsonl comes last).
+tests/golden/tuned.jsonl holds the two checkpoints that `tuned.fine_tune` makes. With PLOP_GOLDEN=write, these tests
+write tuned.jsonl and the .txt files anew (run them twice: tuned.jsonl comes last).
 """
 
 from __future__ import annotations

@@ -21,6 +21,7 @@ import torch
 import yaml
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
 
+import plop_cli
 import real_model
 from plop_cli import PlopError
 from plop_cli.exports import FORMATS, export
@@ -146,12 +147,22 @@ def test_apply_trains_the_adapters_alone_and_they_can_be_saved_and_loaded(
     assert len(changed) == 2 * len(placement.modules)
 
     model.save_pretrained(tmp_path)
-    again = peft.PeftModel.from_pretrained(model_of(name), tmp_path).eval()
     with torch.no_grad():
-        assert torch.equal(again(input_ids=tokens).logits, model.eval()(input_ids=tokens).logits)
+        expected = model.eval()(input_ids=tokens).logits
+        again = peft.PeftModel.from_pretrained(model.unload(), tmp_path).eval()
+        assert torch.equal(again(input_ids=tokens).logits, expected)
     header = int.from_bytes((tmp_path / "adapter_model.safetensors").read_bytes()[:8], "little")
     on_disk = (tmp_path / "adapter_model.safetensors").stat().st_size - 8 - header
     assert on_disk == placement.to_dict()["adapter_bytes"]
+
+
+def test_from_scores_to_an_adapted_model_in_three_lines() -> None:
+    model, texts = model_of("qwen2"), [f"{i} and {i * i}" for i in range(10)]
+    placement = plop_cli.recommend(plop_cli.score(model, byte_tokenizer(), texts, max_length=9), types=3, rank=4)
+    adapted_model = placement.apply(model)
+    assert isinstance(placement, plop_cli.Placement)
+    assert {name.rpartition(".")[2] for name in adapted(adapted_model)} == set(placement.choice.chosen)
+    assert adapted_model.get_nb_trainable_parameters()[0] == placement.trainable_parameters
 
 
 def test_the_same_bare_name_elsewhere_is_left_alone() -> None:
