@@ -1,23 +1,36 @@
-"""What the meter read → scores: the sample matrix, and its means by module and type."""
+"""What the meter read → scores: the sample matrix, and its means by module, type and part."""
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-from plop_cli import statistics
+from plop_cli import nfn, statistics
 from plop_cli.meter import Meter
 from plop_cli.modules import LinearModule
 from plop_cli.operators import Fit, Operator, fit_to_average
+from plop_cli.parts import columns_of_parts
+from plop_cli.statistics import Array
 from plop_cli.texts import Text, text_ids
-from plop_registry import ModuleScore, SampleMatrix, TypeScore
+from plop_registry import ModuleScore, PartScore, SampleMatrix, TypeScore
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Which modules have a score, the sample matrix of those, and the scores of the parts of fused ones."""
+
+    fit: Fit
+    matrix: SampleMatrix
+    parts: tuple[PartScore, ...]
 
 
 def measured(
     modules: Sequence[LinearModule], operators: Sequence[Operator], meter: Meter, texts: Sequence[Text]
-) -> tuple[Fit, SampleMatrix]:
-    """What the first `texts` say: which modules have a score, and the sample matrix of those."""
+) -> Measured:
+    """What the first `texts` say."""
     sums, squares, counts = (array[: len(texts)] for array in meter.read())
     fit = fit_to_average(modules, operators, sums, counts, meter.misfits)
     kept = fit.kept
@@ -28,7 +41,33 @@ def measured(
         squares=(squares[:, kept] / baselines[:, 1]).astype(np.float32),
         counts=counts[:, kept].astype(np.int32),
     )
-    return fit, matrix
+    return Measured(fit, matrix, _part_scores(modules, operators, kept, sums, squares, counts))
+
+
+def _part_scores(
+    modules: Sequence[LinearModule],
+    operators: Sequence[Operator],
+    kept: Sequence[int],
+    sums: Array,
+    squares: Array,
+    counts: Array,
+) -> tuple[PartScore, ...]:
+    """The mean over the modules of each type, for each of its parts."""
+    places, found = columns_of_parts(modules), defaultdict[tuple[str, str], list[tuple[int, nfn.Baseline]]](list)
+    for column in kept:
+        for part, baseline, at in zip(modules[column].parts, operators[column].parts, places[column], strict=True):
+            if baseline.norm > 0:
+                found[modules[column].type, part.name].append((at, baseline))
+    scores = []
+    for (kind, name), entries in found.items():
+        columns = [at for at, _ in entries]
+        plain, squared = np.array([baseline for _, baseline in entries]).T
+        n, S, S_squared = counts[:, columns], sums[:, columns] / plain, squares[:, columns] / squared
+        mean, mean_squared = (float(statistics.module_means(total, n).mean()) for total in (S, S_squared))
+        phi = statistics.by_type(statistics.influence(S, n), [kind] * len(entries))[kind]
+        error = float(statistics.standard_error(phi[:, None])[0])
+        scores.append(PartScore(kind, name, len(entries), mean, mean_squared, error))
+    return tuple(scores)
 
 
 def summarize(

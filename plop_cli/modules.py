@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
 
-from torch import nn
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
@@ -22,10 +22,25 @@ from plop_registry import Skipped
 
 
 @dataclass(frozen=True)
+class Part:
+    """Rows of a fused module's output, such as all of its keys: in each of `groups` equal pieces those start:stop."""
+
+    name: str
+    groups: int
+    start: int
+    stop: int
+
+    def of(self, outputs: Tensor) -> Tensor:
+        """A view of these rows, (..., out) → (..., groups, stop − start)."""
+        return outputs.view(*outputs.shape[:-1], self.groups, -1)[..., self.start : self.stop]
+
+
+@dataclass(frozen=True)
 class LinearModule:
     """A linear map of the body: its full path, type, layer (None outside the blocks), and W's shape out × in.
 
-    W is `parameter` of `module`, or what `expert` has of it where it stacks several: `experts.down_proj[3]`.
+    W is `parameter` of `module`, or what `expert` has of it where it stacks several: `experts.down_proj[3]`. `parts`
+    are what it is fused of, where `parts.py` has found that out.
     """
 
     name: str
@@ -36,6 +51,7 @@ class LinearModule:
     module: nn.Module
     parameter: str = "weight"
     expert: int | None = None
+    parts: tuple[Part, ...] = ()
 
     @property
     def place(self) -> str:

@@ -5,20 +5,22 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
 
 from plop_cli import experts, nfn
-from plop_cli.modules import LinearModule
+from plop_cli.modules import LinearModule, Part
 from plop_cli.statistics import Array
 from plop_registry import Skipped
 
 
 @dataclass(frozen=True)
 class Operator:
-    """A module's bias, (out,) or None (an expert's hook is given W z itself); and its baseline.
+    """A module's bias, (out,) or None (an expert's hook is given W z itself); its baseline, and those of its parts.
 
     `rank` is W's where it is under 64 and under half of what its shape allows, else None: not looked for in experts,
     nor below float32, where rounding hides it.
@@ -26,6 +28,7 @@ class Operator:
 
     bias: Tensor | None
     baseline: nfn.Baseline
+    parts: tuple[nfn.Baseline, ...] = ()
     rank: int | None = None
 
 
@@ -51,16 +54,32 @@ def _dense(module: LinearModule, dtype: torch.dtype, seed: int) -> Operator:
     q = nfn.norms(weight.flatten()).item() ** 2 / module.in_features if readable else None
     telling = outputs[: min(module.in_features, module.out_features) // 2]
     rank = nfn.span(telling) if outputs.dtype == torch.float32 else None
-    return Operator(bias, nfn.baseline(outputs, u, q), rank if rank != len(telling) else None)
+    parts = []
+    for part in module.parts:
+        of_part = part.of(weight if isinstance(linear, Conv1D) else weight.mT)
+        share = _frobenius(of_part).item() ** 2 / module.in_features if readable else None
+        parts.append(nfn.baseline(part.of(outputs).flatten(-2), u, share))
+    return Operator(bias, nfn.baseline(outputs, u, q), tuple(parts), rank if rank != len(telling) else None)
+
+
+def _frobenius(W: Tensor) -> Tensor:
+    return cast(Tensor, torch.linalg.vector_norm(W, dtype=torch.float32))
 
 
 def _experts(first: LinearModule, seed: int) -> Iterator[Operator]:
     """All experts of one parameter; the weights are viewed, not copied, and one transfer brings all their norms."""
     weights = experts.matrices(first.module, first.parameter)
     u = nfn.unit_probes(first.in_features, seed=seed).to(weights.device, weights.dtype)
-    r = torch.stack([nfn.amplification(u @ W.T, nfn.norms(u)) for W in weights]).cpu()
-    q = nfn.norms(getattr(first.module, first.parameter).flatten(1)).square().cpu().double() / first.in_features
-    return (Operator(None, nfn.expectation(*each)) for each in zip(r, q.tolist(), strict=True))
+    u_norms, rows = nfn.norms(u), (Part("", 1, 0, first.out_features), *first.parts)
+    r, q = [], []
+    for W in weights:
+        Wu = u @ W.T
+        r.append(torch.stack([nfn.amplification(part.of(Wu).flatten(-2), u_norms) for part in rows]))
+        q.append(torch.stack([_frobenius(part.of(W.T)) for part in rows]))
+    shares = torch.stack(q).cpu().double().square() / first.in_features
+    for of_rows, share in zip(torch.stack(r).cpu(), shares.tolist(), strict=True):
+        whole, *parts = map(nfn.expectation, of_rows, share)
+        yield Operator(None, whole, tuple(parts))
 
 
 @dataclass(frozen=True)

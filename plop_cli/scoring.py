@@ -8,6 +8,7 @@ scores.recommended    # the types that PLoP adapts
 from __future__ import annotations
 
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,13 +26,14 @@ from plop_cli.engine import settings
 from plop_cli.errors import PlopError
 from plop_cli.experts import observing
 from plop_cli.forward import forward
-from plop_cli.hooks import evaluating, watching
+from plop_cli.hooks import ForwardHook, evaluating, watching
 from plop_cli.measurement import measured, summarize
 from plop_cli.meter import Meter
 from plop_cli.modules import LinearModule, linear_modules
 from plop_cli.operators import Operator, operators
+from plop_cli.parts import columns_of_parts, in_parts
 from plop_cli.texts import Text
-from plop_registry import ModuleScore, Run, SampleMatrix, Skipped, TypeScore
+from plop_registry import ModuleScore, PartScore, Run, SampleMatrix, Skipped, TypeScore
 
 Progress = Callable[[int, int], None]
 """Called after each batch with the real tokens done so far and in all."""
@@ -39,12 +41,13 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class NFNScores:
-    """What one pass found. `types` and `modules` as in the JSON form; `matrix` is what they were computed from."""
+    """What one pass found, as in the JSON form; `matrix` is what `types` and `modules` were computed from."""
 
     types: tuple[TypeScore, ...]
     modules: tuple[ModuleScore, ...]
     skipped: tuple[Skipped, ...]
     warnings: tuple[str, ...]
+    parts: tuple[PartScore, ...]
     matrix: SampleMatrix
     confidence: float
     tokens: int
@@ -73,6 +76,7 @@ class NFNScores:
             "modules": self.modules,
             "skipped": self.skipped,
             "warnings": self.warnings,
+            "parts": self.parts,
         }
         return Run(**found | identity)
 
@@ -123,7 +127,8 @@ def score(
         raise PlopError("no text holds a token to score; give texts that are not empty")
 
     device = next(modules[0].module.parameters()).device
-    meter = Meter(samples=len(texts), modules=len(modules), device=device)
+    modules = in_parts(model, modules, device)
+    meter = Meter(samples=len(texts), columns=columns_of_parts(modules)[-1].stop, device=device)
     run = forward(model, include)
     budget, pad, done = batch_tokens or default_budget(device), tokenizer.pad_token_id or 0, 0
     start = 0
@@ -138,7 +143,8 @@ def score(
                     done += int(batch.mask.sum())
                     if progress:
                         progress(done, total)
-                fit, matrix = measured(modules, probed, meter, texts[:end])
+                found = measured(modules, probed, meter, texts[:end])
+                fit, matrix = found.fit, found.matrix
                 start = end
                 if until:
                     decided = sure([modules[column].type for column in fit.kept], matrix, rule, seed=seed)
@@ -159,6 +165,7 @@ def score(
         modules=module_scores,
         skipped=(*skipped, *fit.left_out),
         warnings=(*warnings, *fit.warnings),
+        parts=found.parts,
         matrix=matrix,
         confidence=confidence,
         tokens=done,
@@ -177,13 +184,16 @@ def score(
 @contextmanager
 def _metered(modules: Sequence[LinearModule], probed: Sequence[Operator], meter: Meter) -> Iterator[None]:
     """The meter's hooks on all modules, experts included."""
-    dense = {m.module: meter.hook(c, probed[c].bias) for c, m in enumerate(modules) if m.expert is None}
-    columns: dict[nn.Module, dict[str, range]] = {}
-    for column, m in enumerate(modules):
-        if m.expert == 0:
-            stop = column + len(getattr(m.module, m.parameter))
-            columns.setdefault(m.module, {})[m.parameter] = range(column, stop)
-    with watching(dense), observing({module: meter.experts_hook(places) for module, places in columns.items()}):
+    dense: dict[nn.Module, ForwardHook] = {}
+    columns, parts = (defaultdict[nn.Module, dict[str, Any]](dict) for _ in range(2))
+    for column, (m, at) in enumerate(zip(modules, columns_of_parts(modules), strict=True)):
+        of_parts = dict(zip(at, m.parts, strict=True))
+        if m.expert is None:
+            dense[m.module] = meter.hook(column, probed[column].bias, of_parts)
+        elif m.expert == 0:
+            columns[m.module][m.parameter] = range(column, column + len(getattr(m.module, m.parameter)))
+            parts[m.module][m.parameter] = of_parts
+    with watching(dense), observing({m: meter.experts_hook(columns[m], parts[m]) for m in columns}):
         yield
 
 

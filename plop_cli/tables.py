@@ -62,6 +62,9 @@ def _types(run: Run) -> Table:
             _bar(score.nfn, max(top, 1.0)),
             style="bold green" if score.recommended else "",
         )
+        for part in (part for part in run.parts if part.type == score.type):
+            blank = [""] * bool(tokens)
+            table.add_row("", f"  {part.part}", f"{part.nfn:.3f}", error(part.stderr), "", *blank, style="dim")
     return table
 
 

@@ -25,13 +25,20 @@ Inputs = Callable[..., Tensor]
 
 @torch.no_grad()
 def brute_force(
-    model: Any, tokenizer: Any, texts: Sequence[str], names: Sequence[str], seed: int = 20250620
+    model: Any,
+    tokenizer: Any,
+    texts: Sequence[str],
+    names: Sequence[str],
+    *,
+    rows: Sequence[int] | slice = slice(None),
+    seed: int = 20250620,
 ) -> list[NFN]:
-    """NFN(W, D) of each of the named modules, in their order; (NaN, NaN) where one saw no token."""
+    """NFN(W, D) of each of the named modules (of these rows of W), in their order; NaN where one saw no token."""
     model.eval()
     places = [_place(model, name) for name in names]
     ratios: list[list[float]] = [[] for _ in names]
     handles = []
+    places = [(module, W[rows], inputs) for module, W, inputs in places]
     for (module, W, inputs), seen in zip(places, ratios, strict=True):
 
         def measure(
