@@ -34,6 +34,7 @@ class Meter:
         self._mask = torch.empty(0)
         self._buffer = torch.empty(0)
         self._input: weakref.ref[Tensor] | None = None
+        self._version = 0
         self._input_norms = torch.empty(0)
         self.misfits: set[int] = set()
         """Columns of modules that were called with something else than one input per token."""
@@ -51,7 +52,7 @@ class Meter:
 
         def add(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor) -> None:
             z_norms = self._norms_of(args[0] if args else next(iter(kwargs.values())))
-            if z_norms.numel() != self._mask.numel():
+            if z_norms.shape not in (self._mask.shape, (self._mask.numel(),)):
                 self.misfits.add(column)
                 return
             # A zero input has no direction, so no NFN; NaN stays, to be found and named.
@@ -99,7 +100,7 @@ class Meter:
         return sums, squares, counts
 
     def _norms_of(self, z: Tensor) -> Tensor:
-        """‖z‖ of every token, computed once where q, k, v (or gate, up) are given the same tensor."""
-        if self._input is None or self._input() is not z:
-            self._input, self._input_norms = weakref.ref(z), nfn.norms(z)
+        """‖z‖ of every token, computed once where q, k, v (or gate, up) are given the same tensor, unchanged."""
+        if self._input is None or self._input() is not z or self._version != z._version:
+            self._input, self._version, self._input_norms = weakref.ref(z), z._version, nfn.norms(z)
         return self._input_norms
