@@ -13,11 +13,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from importlib.metadata import version
+from typing import Any
 
 from plop_cli import __version__
+from plop_cli.devices import resolve_device, resolve_dtype
+from plop_cli.distributed import join, own_device, size
 from plop_cli.engine import settings
 from plop_cli.errors import PlopError
-from plop_cli.models import ModelSource, identify, resolve_device, resolve_dtype
+from plop_cli.models import ModelSource, identify
 from plop_cli.tasks import Task, load_task
 from plop_registry import Registry, RegistryError, Run, run_key
 
@@ -43,6 +46,11 @@ class Request:
     trust_remote_code: bool = False
     allow_pickle: bool = False
     force: bool = False
+    load_in: str | None = None
+    adapter: str | None = None
+    offload: str | None = None
+    max_memory: str | None = None
+    split: bool = False
 
 
 @dataclass(frozen=True)
@@ -58,10 +66,11 @@ class Cell:
 
 @dataclass(frozen=True)
 class _Job:
-    """A cell that can be scored: what it is called, what is scored, and the run's key."""
+    """A cell that can be scored: what it is called, what is scored, and the run's settings and key."""
 
     model: str
     task: Task
+    settings: dict[str, Any]
     key: str
 
 
@@ -76,12 +85,17 @@ def score_grid(
 ) -> Iterator[Cell]:
     """Yield a cell for every model and task, model by model, as soon as it is known.
 
+    Under torchrun all processes walk the same grid, each scores its share, and only the first stores.
+
     Args: `show` displays progress; `note` is told what a user would not guess (a short source, a changed dtype).
     """
-    device = resolve_device(request.device)
+    device = own_device(resolve_device(request.device))
+    scored: dict[str, Run] = {}
     drawn: dict[str, Task | PlopError] = {}
     for name in dict.fromkeys(tasks):
         try:
+            if name == "-" and size() > 1:
+                raise PlopError("standard input can be read by one process alone; write the texts to a file")
             drawn[name] = loaded = load_task(
                 name,
                 samples=request.samples,
@@ -95,8 +109,8 @@ def score_grid(
             drawn[name] = error
     for model in dict.fromkeys(models):
         try:
-            source = identify(model, request.revision)
-            dtype, why = resolve_dtype(request.dtype, device, source)
+            source = identify(model, request.revision, adapter=request.adapter, load_in=request.load_in)
+            dtype, why = resolve_dtype(request.dtype, device, source, offloaded=request.offload is not None)
             if why:
                 note(why)
         except PlopError as error:
@@ -107,29 +121,36 @@ def score_grid(
             if isinstance(task, PlopError):
                 yield Cell(model, name, error=str(task))
                 continue
-            job = _Job(model, task, _key(source, task, request, dtype))
-            if not request.force and (run := registry.find(job.key)):
+            job = _job(model, source, task, request, dtype)
+            if not request.force and (run := scored.get(job.key) or registry.find(job.key)):
                 yield Cell(model, name, run, cached=True)
             else:
                 jobs.append(job)
         if jobs:
-            yield from _score(source, jobs, request, registry, dtype, device, show)
+            for cell in _score(source, jobs, request, registry, dtype, device, show):
+                if cell.run:
+                    scored[cell.run.key] = cell.run
+                yield cell
 
 
-def _key(source: ModelSource, task: Task, request: Request, dtype: str) -> str:
-    return run_key(
+def _job(model: str, source: ModelSource, task: Task, request: Request, dtype: str) -> _Job:
+    chosen = settings(
+        samples=len(task.texts),
+        max_length=request.max_length,
+        seed=request.seed,
+        dtype=dtype,
+        chat=request.chat,
+        quantization=source.quantization,
+        adapter=source.adapter_hash,
+    )
+    key = run_key(
         model_revision=source.revision,
         task_id=task.id,
         task_revision=task.revision,
         texts_hash=task.texts_hash,
-        settings=settings(
-            samples=len(task.texts),
-            max_length=request.max_length,
-            seed=request.seed,
-            dtype=dtype,
-            chat=request.chat,
-        ),
+        settings=chosen,
     )
+    return _Job(model, task, chosen, key)
 
 
 def _score(
@@ -139,20 +160,27 @@ def _score(
     from plop_cli.scoring import score
 
     try:
-        with show(f"loading {source}"):
+        group = join()
+        with show(f"loading {source}"), group.together():
+            if group.rank == 0:
+                registry.upgrade()  # before any work: a registry that cannot be written must not cost a forward pass
             model, tokenizer = load(
                 source,
                 dtype=dtype,
                 device=device,
                 trust_remote_code=request.trust_remote_code,
                 allow_pickle=request.allow_pickle,
+                offload=request.offload,
+                max_memory=request.max_memory,
+                split=request.split,
             )
-        registry.upgrade()  # before any work: a registry that cannot be written must not cost a forward pass
     except (PlopError, RegistryError) as error:
         yield from (Cell(job.model, job.task.id, error=str(error)) for job in jobs)
         return
     for job in jobs:
         try:
+            if set(group.gather(job.key)) != {job.key}:
+                raise PlopError("the processes do not see the same weights and texts; give all the same files")
             with show(f"{source} on {job.task.id}") as advance:
                 scores = score(
                     model,
@@ -163,12 +191,14 @@ def _score(
                     seed=request.seed,
                     chat=request.chat,
                     progress=advance,
+                    group=group,
                 )
         except PlopError as error:
             yield Cell(job.model, job.task.id, error=str(error))
             continue
         run = scores.as_run(
             key=job.key,
+            settings=job.settings,
             model_id=source.id,
             model_label=source.label,
             model_revision=source.revision,
@@ -176,10 +206,17 @@ def _score(
             task_revision=job.task.revision,
             texts_hash=job.task.texts_hash,
             plop_version=__version__,
-            versions={"python": platform.python_version()}
-            | {name: version(name) for name in ("torch", "transformers", "tokenizers", "numpy")},
+            versions={"python": platform.python_version()} | _versions(source),
         )
         try:
-            yield Cell(job.model, job.task.id, registry.add(run, scores.matrix))
+            yield Cell(job.model, job.task.id, registry.add(run, scores.matrix) if group.rank == 0 else run)
         except RegistryError as error:
             yield Cell(job.model, job.task.id, run, error=f"the run was not stored: {error}")
+
+
+def _versions(source: ModelSource) -> dict[str, str]:
+    """Of the packages that had a part in the digits."""
+    packages = ["torch", "transformers", "tokenizers", "numpy"]
+    packages += ["peft"] * bool(source.adapter)
+    packages += ["bitsandbytes"] * (source.quantization in ("nf4", "fp4", "int8"))
+    return {name: version(name) for name in packages}

@@ -5,7 +5,8 @@
         model(input_ids)
     sums, squares, counts = meter.read()
 
-Nothing leaves the device before `read`, and nothing but a (3, modules, batch) buffer outlives a module's forward.
+Nothing comes to the host before `read`, and nothing but a (3, modules, batch) buffer outlives a module's forward. Of a
+model that is split over devices, norms go to the first.
 """
 
 from __future__ import annotations
@@ -62,13 +63,13 @@ class Meter:
 
         return add
 
-    def read(self) -> tuple[Array, Array, Array]:
-        """Sums, sums of squares and token counts, each (samples, modules) float64: the one transfer of a pass."""
-        sums, squares, counts = self._totals.cpu().double().transpose(1, 2).numpy()
-        return sums, squares, counts
+    def read(self) -> Array:
+        """Sums, sums of squares and token counts, (3, samples, modules) float64: the one transfer of a pass."""
+        totals: Array = self._totals.cpu().double().transpose(1, 2).contiguous().numpy()
+        return totals
 
     def _norms_of(self, z: Tensor) -> Tensor:
         """‖z‖ of every token, computed once where q, k, v (or gate, up) are given the same tensor."""
         if self._input is None or self._input() is not z:
-            self._input, self._input_norms = weakref.ref(z), nfn.norms(z)
+            self._input, self._input_norms = weakref.ref(z), nfn.norms(z).to(self._mask.device)
         return self._input_norms

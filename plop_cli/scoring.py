@@ -20,12 +20,16 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from plop_cli import __version__, nfn, statistics
-from plop_cli.batches import batches, tokenize
+from plop_cli.batches import Batch, batches, tokenize
+from plop_cli.distributed import ALONE, Group
 from plop_cli.engine import settings
 from plop_cli.errors import PlopError
 from plop_cli.hooks import evaluating, watching
+from plop_cli.memory import Fitting
 from plop_cli.meter import Meter
 from plop_cli.modules import LinearModule, body, linear_modules
+from plop_cli.offload import execution_device, fetched, is_offloaded
+from plop_cli.quantization import name_of
 from plop_cli.statistics import Array
 from plop_cli.texts import Text, text_hash
 from plop_registry import ModuleScore, Run, SampleMatrix, Skipped, TypeScore
@@ -89,6 +93,7 @@ def score(
     seed: int = 0,
     chat: bool = False,
     progress: Progress | None = None,
+    group: Group = ALONE,
 ) -> NFNScores:
     """NFN of every linear module of `model` on `texts` (paper, Definition 1 and Steps 1 to 3).
 
@@ -100,6 +105,7 @@ def score(
             depend on it.
         seed: of the 64 probes and of the bootstrap.
         chat: wrap each text as a user turn with the tokenizer's chat template.
+        group: processes that share the texts (`distributed.join`); each is given all, and gets all scores.
 
     Raises PlopError where nothing can be scored: no texts, no tokens, no linear module, a text too long for the model.
     """
@@ -116,25 +122,37 @@ def score(
     if tokens.truncated:
         warnings.append(f"{tokens.truncated} of {len(texts)} texts were cut at {max_length} tokens (--max-length)")
 
-    device = next(modules[0].module.parameters()).device
+    device = execution_device(modules[0].module)
     meter = Meter(samples=len(texts), modules=len(modules), device=device)
     forward = body(model)
     options = {"use_cache": False} if "use_cache" in inspect.signature(forward.forward).parameters else {}
-    budget, pad, done = batch_tokens or default_budget(device), tokenizer.pad_token_id or 0, 0
-    with evaluating(model):
+    budget, pad, done = batch_tokens or default_budget(device, is_offloaded(forward)), tokenizer.pad_token_id or 0, 0
+    mine = group.shard(tokens.ids)
+    share = sum(map(len, mine))
+
+    def step(batch: Batch) -> None:
+        here = batch.to(device)
+        with meter.batch(here.rows, here.mask):
+            forward(input_ids=here.input_ids, attention_mask=here.mask.long(), **options)
+
+    fitting = Fitting(step)
+    with group.together(), evaluating(model):
         operators = [_operator(module, _dtype(model), seed) for module in modules]
         hooks = {m.module: meter.hook(column, operators[column].bias) for column, m in enumerate(modules)}
         with watching(hooks):
-            for batch in batches(tokens.ids, batch_tokens=budget, pad=pad):
-                mask = batch.mask.to(device)
-                with meter.batch(batch.rows.to(device), mask):
-                    forward(input_ids=batch.input_ids.to(device), attention_mask=mask.long(), **options)
+            for batch in batches(mine, batch_tokens=budget, pad=pad):
+                fitting(batch)
                 done += int(batch.mask.sum())
                 if progress:
-                    progress(done, total)
+                    progress(done, share)
+    if fitting.budget:
+        warnings.append(
+            f"{budget} tokens did not fit in memory at once: went on with {fitting.budget} (--batch-tokens)"
+        )
 
-    sums, squares, counts = meter.read()
-    kept, left_out = _fit_to_average(modules, operators, sums, counts, meter.misfits)
+    sums, squares, counts = group.add(meter.read())
+    misfits = set().union(*group.gather(meter.misfits))
+    kept, left_out = _fit_to_average(modules, operators, sums, counts, misfits)
     if not kept:
         raise PlopError("no module has a score: " + "; ".join(f"{s.name}: {s.reason}" for s in left_out[:3]))
     baselines = np.array([operators[column].baseline for column in kept])
@@ -162,13 +180,23 @@ def score(
             "dtype": dtype,
             "device": str(device),
         },
-        settings=settings(samples=len(texts), max_length=max_length, seed=seed, dtype=dtype, chat=chat),
+        settings=settings(
+            samples=len(texts),
+            max_length=max_length,
+            seed=seed,
+            dtype=dtype,
+            chat=chat,
+            quantization=_quantization(model),
+        ),
     )
 
 
-def default_budget(device: torch.device) -> int:
-    """Tokens per forward: what fits a CPU's caches, or what fills an accelerator."""
-    return 1024 if device.type == "cpu" else 16384
+def default_budget(device: torch.device, offloaded: bool = False) -> int:
+    """Tokens per forward: what fits a CPU's caches, or what fills an accelerator.
+
+    Four times that where each forward fetches weights from elsewhere, which then takes a small part of the time.
+    """
+    return (1024 if device.type == "cpu" else 16384) * (4 if offloaded else 1)
 
 
 def summarize(
@@ -219,15 +247,24 @@ class _Operator:
 
 
 def _operator(module: LinearModule, dtype: torch.dtype, seed: int) -> _Operator:
-    linear, weight = module.module, module.module.weight
-    assert isinstance(weight, Tensor)
-    readable = type(weight) in (Tensor, nn.Parameter) and weight.is_floating_point() and not weight.is_meta
-    u = nfn.unit_probes(module.in_features, seed=seed).to(weight.device, weight.dtype if readable else dtype)
-    # A zero input comes out as the bias, whatever the class keeps it in.
-    bias = linear(torch.zeros_like(u[:1]))[0] if getattr(linear, "bias", None) is not None else None
-    outputs = linear(u) if bias is None else linear(u) - bias
-    q = nfn.norms(weight.flatten()).item() ** 2 / module.in_features if readable else None
-    return _Operator(bias, nfn.baseline(outputs, u, q))
+    linear = module.module
+    with fetched(linear) as forward:
+        weight = linear.weight
+        assert isinstance(weight, Tensor)
+        readable = type(weight) in (Tensor, nn.Parameter) and weight.is_floating_point()
+        u = nfn.unit_probes(module.in_features, seed=seed).to(weight.device, weight.dtype if readable else dtype)
+        # A zero input comes out as the bias, whatever the class keeps it in.
+        bias = forward(torch.zeros_like(u[:1]))[0] if getattr(linear, "bias", None) is not None else None
+        outputs = forward(u) if bias is None else forward(u) - bias
+        squares = nfn.norms(weight.flatten()).square() if readable else _sum_of_squares(forward, bias, u)
+        return _Operator(bias, nfn.baseline(outputs, u, squares.item() / module.in_features))
+
+
+def _sum_of_squares(forward: Callable[[Tensor], Tensor], bias: Tensor | None, like: Tensor) -> Tensor:
+    """‖W‖_F² of a weight that cannot be read: its columns are what the unit vectors come out as."""
+    columns = torch.eye(like.shape[1], dtype=like.dtype, device=like.device).tensor_split(-(-like.shape[1] // 1024))
+    outputs = (forward(part) if bias is None else forward(part) - bias for part in columns)
+    return torch.stack([nfn.norms(output).square().sum() for output in outputs]).sum()
 
 
 def _fit_to_average(
@@ -264,3 +301,8 @@ def _check_length(model: nn.Module, max_length: int) -> None:
 
 def _dtype(model: nn.Module) -> torch.dtype:
     return next(parameter.dtype for parameter in model.parameters() if parameter.is_floating_point())
+
+
+def _quantization(model: nn.Module) -> str | None:
+    config = getattr(getattr(model, "config", None), "quantization_config", None)
+    return name_of(config if isinstance(config, dict) else config.to_dict()) if config else None

@@ -6,26 +6,32 @@ Commands import what they need when they run, so that `plop --help` and `plop hi
 from __future__ import annotations
 
 import os
+from contextlib import nullcontext
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
 from plop_cli import __version__
-from plop_cli.cli.console import fail
+from plop_cli.cli.console import fail, silence
+from plop_cli.distributed import rank
 from plop_cli.errors import PlopError
 from plop_registry import RegistryError
 
 
 class _Boundary(TyperGroup):
-    """Turns what a user can mend into one line on stderr and exit 1; bugs keep their traceback."""
+    """Turns what a user can mend into one line on stderr and exit 1; bugs keep their traceback.
+
+    Of several processes (torchrun) only the first speaks.
+    """
 
     def invoke(self, ctx: Any) -> Any:
-        try:
-            return super().invoke(ctx)
-        except (PlopError, RegistryError) as error:
-            fail(error)
-            raise typer.Exit(1) from None
+        with silence() if rank() else nullcontext():
+            try:
+                return super().invoke(ctx)
+            except (PlopError, RegistryError) as error:
+                fail(error)
+                raise typer.Exit(1) from None
 
 
 app = typer.Typer(

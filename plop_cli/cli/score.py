@@ -18,6 +18,20 @@ class Dtype(StrEnum):
     float16 = "float16"
 
 
+class LoadIn(StrEnum):
+    four = "4bit"
+    eight = "8bit"
+
+
+class Offload(StrEnum):
+    cpu = "cpu"
+    disk = "disk"
+
+
+class DeviceMap(StrEnum):
+    auto = "auto"
+
+
 class By(StrEnum):
     type = "type"
     layer = "layer"
@@ -71,6 +85,18 @@ def score(
     allow_pickle: Annotated[
         bool, typer.Option("--allow-pickle", help="Load pickled weights, which can run code.")
     ] = False,
+    adapter: Annotated[
+        str | None, typer.Option(help="Folder of a PEFT adapter to merge into MODEL. MODEL may be such a folder too.")
+    ] = None,
+    load_in: Annotated[LoadIn | None, typer.Option(help="Quantize the weights with bitsandbytes: nf4 or int8.")] = None,
+    offload: Annotated[
+        Offload | None, typer.Option(help="Where weights go that do not fit: main memory (from a GPU), or the disk.")
+    ] = None,
+    max_memory: Annotated[
+        str | None,
+        typer.Option(help="What weights may take on the device, such as 2GB. Default: 80% of what is free."),
+    ] = None,
+    device_map: Annotated[DeviceMap | None, typer.Option(help="auto: split each model over all GPUs.")] = None,
 ) -> None:
     """Score MODELs on TASKs: one forward pass each, NFN by module type, lowest first.
 
@@ -101,6 +127,11 @@ def score(
         trust_remote_code=trust_remote_code,
         allow_pickle=allow_pickle,
         force=force,
+        adapter=adapter,
+        load_in=load_in,
+        offload=offload,
+        max_memory=max_memory,
+        split=device_map is not None,
     )
     found, failed = [], []
     with Registry(registry) as store:
