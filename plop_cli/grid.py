@@ -162,8 +162,6 @@ def _score(
     try:
         group = join()
         with show(f"loading {source}"), group.together():
-            if group.rank == 0:
-                registry.upgrade()  # before any work: a registry that cannot be written must not cost a forward pass
             model, tokenizer = load(
                 source,
                 dtype=dtype,
@@ -174,6 +172,8 @@ def _score(
                 max_memory=request.max_memory,
                 split=request.split,
             )
+            if group.rank == 0:
+                registry.upgrade()  # before any work: a registry that cannot be written must not cost a forward pass
     except (PlopError, RegistryError) as error:
         yield from (Cell(job.model, job.task.id, error=str(error)) for job in jobs)
         return

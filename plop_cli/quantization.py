@@ -19,14 +19,15 @@ LOAD_IN = {"4bit": "nf4", "8bit": "int8"}
 
 
 def name_of(config: Mapping[str, Any]) -> str:
-    """The name for a checkpoint's `quantization_config`."""
-    method = str(config.get("quant_method", "bitsandbytes"))
+    """The name for a checkpoint's `quantization_config`, as config.json or transformers holds it."""
+    method = config.get("quant_method", "bitsandbytes")
+    method = getattr(method, "value", method)  # an enum in transformers
     if method == "bitsandbytes":
         return "int8" if config.get("load_in_8bit") else str(config.get("bnb_4bit_quant_type", "fp4"))
     if method == "torchao":
         kind = config["quant_type"]
         return f"torchao-{kind if isinstance(kind, str) else kind['default']['_type']}"
-    return f"{method}-{config['bits']}bit" if "bits" in config else method
+    return f"{method}-{config['bits']}bit" if "bits" in config else str(method)
 
 
 def name_of_gguf(file: Path) -> str:

@@ -1,4 +1,4 @@
-"""Definition 1 of the paper read word for word, sharing no code with plop_cli: slow, plain, and what the engine must match.
+"""Definition 1 of the paper read word for word, sharing no code with plop_cli: slow, plain, what the engine must match.
 
 One unpadded text at a time, in float32. Each named module's input z is caught on its way in; W z is computed once more
 from the weight itself; the baseline is the mean over thousands of random unit vectors.
@@ -6,7 +6,7 @@ from the weight itself; the baseline is the mean over thousands of random unit v
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from statistics import fmean
 from typing import Any
@@ -22,11 +22,16 @@ NFN = tuple[float, float]
 
 @torch.no_grad()
 def brute_force(
-    model: Any, tokenizer: Any, texts: Sequence[str], names: Sequence[str], seed: int = 20250620
+    model: Any,
+    tokenizer: Any,
+    texts: Sequence[str],
+    names: Sequence[str],
+    seed: int = 20250620,
+    weight: Callable[[nn.Module], Tensor] | None = None,
 ) -> list[NFN]:
-    """NFN(W, D) of each of the named modules, in their order."""
+    """NFN(W, D) of each of the named modules, in their order; `weight` gives W, out × in, where it cannot be read."""
     model.eval()
-    weights = [_weight(model.get_submodule(name)) for name in names]
+    weights = [(weight or _weight)(model.get_submodule(name)) for name in names]
     ratios: list[list[float]] = [[] for _ in names]
 
     def measure(position: int, module: nn.Module, args: tuple[Tensor, ...]) -> None:

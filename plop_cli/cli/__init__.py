@@ -5,6 +5,7 @@ Commands import what they need when they run, so that `plop --help` and `plop hi
 
 from __future__ import annotations
 
+import logging
 import os
 from contextlib import nullcontext
 from typing import Annotated, Any
@@ -59,8 +60,10 @@ def _plop(
 
 def main() -> None:
     """The `plop` command."""
-    # The libraries' own progress bars would break ours, and speak where stderr is no terminal.
+    # The libraries' own progress bars would break ours, and speak where stderr is no terminal; so do their warnings.
     os.environ.setdefault("TQDM_DISABLE", "1")
+    for library in ("accelerate", "bitsandbytes", "torchao", "torch.utils._pytree"):
+        logging.getLogger(library).setLevel(logging.ERROR)
     app()
 
 
