@@ -143,5 +143,5 @@ def test_texts_are_dealt_from_the_longest_on() -> None:
 
 
 def test_alone_an_error_is_itself() -> None:
-    with pytest.raises(PlopError, match="^as it was$"), ALONE.together():
+    with pytest.raises(PlopError, match=r"^as it was$"), ALONE.together():
         raise PlopError("as it was")
