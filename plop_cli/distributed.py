@@ -20,12 +20,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
-from typing import Any, NoReturn
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from plop_cli.errors import PlopError
 from plop_registry import RegistryError
+
+if TYPE_CHECKING:
+    from plop_cli.statistics import Array
 
 PATIENCE = timedelta(minutes=15)
 """How long processes wait for the slowest: for its weights, or for its last batch."""
@@ -67,14 +68,17 @@ class Group:
         mine = set(longest_first[self.rank :: self.size])
         return [tokens if row in mine else [] for row, tokens in enumerate(ids)]
 
-    def add(self, array: np.ndarray[Any, np.dtype[np.float64]]) -> np.ndarray[Any, np.dtype[np.float64]]:
+    def add(self, array: Array) -> Array:
         """The sum of all processes' arrays, in all of them."""
-        if self.size > 1:
-            import torch
+        if self.size == 1:
+            return array
+        import torch
 
-            with _or_gone():
-                torch.distributed.all_reduce(torch.from_numpy(array))  # shares its memory
-        return array
+        total = torch.from_numpy(array.copy())
+        with _or_gone():
+            torch.distributed.all_reduce(total)
+        added: Array = total.numpy()
+        return added
 
     def gather(self, value: Any) -> list[Any]:
         """Every process's value, in all of them."""

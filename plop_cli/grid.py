@@ -21,6 +21,7 @@ from plop_cli.distributed import join, own_device, size
 from plop_cli.engine import settings
 from plop_cli.errors import PlopError
 from plop_cli.models import ModelSource, identify
+from plop_cli.quantization import package_of
 from plop_cli.tasks import Task, load_task
 from plop_registry import Registry, RegistryError, Run, run_key
 
@@ -216,7 +217,5 @@ def _score(
 
 def _versions(source: ModelSource) -> dict[str, str]:
     """Of the packages that had a part in the digits."""
-    packages = ["torch", "transformers", "tokenizers", "numpy"]
-    packages += ["peft"] * bool(source.adapter)
-    packages += ["bitsandbytes"] * (source.quantization in ("nf4", "fp4", "int8"))
-    return {name: version(name) for name in packages}
+    packages = ["torch", "transformers", "tokenizers", "numpy", "peft" if source.adapter else None]
+    return {name: version(name) for name in (*packages, package_of(source.quantization)) if name}

@@ -48,6 +48,8 @@ def load(
         raise PlopError("--offload reads weights as they are in the files; leave out --load-in, and merge the adapter")
     if source.adapter:
         quantization.require("peft", f"the adapter {source.adapter}")
+    if package := quantization.package_of(source.quantization):
+        quantization.require(package, f"{source} in {source.quantization}")
     folder = _folder(source)
     options: dict[str, Any] = {"trust_remote_code": trust_remote_code, "gguf_file": source.gguf_file}
     wanted = {"dtype": getattr(torch, dtype), "use_safetensors": not source.pickled}

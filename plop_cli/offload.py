@@ -17,6 +17,7 @@ from accelerate.utils import align_module_device, convert_file_size_to_int
 from torch import nn
 
 from plop_cli.devices import available_memory
+from plop_cli.distributed import size
 from plop_cli.errors import PlopError
 
 SHARE = 0.8
@@ -37,6 +38,8 @@ def placement(
     """
     limit = None if max_memory is None else _bytes(max_memory)
     gpus = list(range(torch.cuda.device_count()))
+    if split and size() > 1:
+        raise PlopError("--device-map auto gives all GPUs to one process; leave out torchrun, or --device-map")
     if split and not gpus:
         raise PlopError("--device-map auto splits a model over GPUs and there are none; --offload disk needs none")
     if not split and offload is None:
@@ -83,7 +86,7 @@ def execution_device(module: nn.Module) -> torch.device:
 
 @contextmanager
 def fetched(linear: nn.Module) -> Iterator[Any]:
-    """A linear module with its weight in memory: yields its forward, (..., in) → (..., out), to be called any often.
+    """A linear module with its weight in memory: yields its forward, (..., in) → (..., out).
 
     Below accelerate's hook, which would fetch the weight anew for every call and drop it after.
     """

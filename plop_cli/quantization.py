@@ -46,16 +46,19 @@ def name_of_gguf(file: Path) -> str:
 
 
 def config_for(load_in: str, dtype: Any) -> Any:
-    """What from_pretrained is given for `--load-in`; what is not quantized, and the products, are in `dtype`.
-
-    Raises PlopError where bitsandbytes is missing.
-    """
-    require("bitsandbytes", f"--load-in {load_in}")
+    """What from_pretrained is given for `--load-in`; what is not quantized, and the products, are in `dtype`."""
     from transformers import BitsAndBytesConfig
 
     if load_in == "8bit":
         return BitsAndBytesConfig(load_in_8bit=True)
     return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype)
+
+
+def package_of(name: str | None) -> str | None:
+    """The package that weights quantized to `name` need, of those that plop's extras bring."""
+    if name in ("nf4", "fp4", "int8"):
+        return "bitsandbytes"
+    return "torchao" if name and name.startswith("torchao-") else None
 
 
 def require(package: str, what: str) -> None:

@@ -146,10 +146,13 @@ def test_what_is_quantized_is_not_quantized_again() -> None:
         identify("demo", load_in="4bit")
 
 
-def test_a_missing_package_is_said_with_the_extra_that_brings_it(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("asked", "package"), [("4bit", "bitsandbytes"), ("torchao", "torchao")], indirect=["asked"])
+def test_a_missing_package_is_said_with_the_extra_that_brings_it(
+    asked: dict[str, Any], package: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(quantization, "find_spec", lambda name: None)
-    with pytest.raises(PlopError, match=r"--load-in 4bit needs bitsandbytes.*pip install 'plop-cli\[quant\]'"):
-        load(identify(str(tiny), load_in="4bit"), dtype="float32", device="cpu")
+    with pytest.raises(PlopError, match=rf"needs {package}, .*pip install 'plop-cli\[quant\]'"):
+        load(identify(**asked), dtype="float32", device="cpu")
 
 
 def test_list_modules_knows_a_quantized_checkpoint(bnb: Path, tmp_path: Path) -> None:
