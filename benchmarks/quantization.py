@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
+import textwrap
 from importlib.metadata import version
 from pathlib import Path
 
@@ -50,15 +51,13 @@ def page(plain: NFNScores, quantized: dict[str, NFNScores]) -> str:
             (nfn,) = (other.nfn for other in found.types if other.type == reference.type)
             cells += [f"{nfn:.3f}", f"{nfn / reference.nfn - 1:+.2%}"]
         lines.append(f"| {' | '.join(cells)} |")
-    lines += ["", "| | drift of a module: median | largest | recommended | seconds |", "|---|--:|--:|---|--:|"]
-    lines.append(f"| float32 | | | {', '.join(plain.recommended)} | {plain.duration:.0f} |")
+    lines += ["", "| | drift of a module: median | largest | recommended |", "|---|--:|--:|---|"]
+    lines.append(f"| float32 | | | {', '.join(plain.recommended)} |")
     for name, found in quantized.items():
         drift = {a.name: abs(b.nfn / a.nfn - 1) for a, b in zip(plain.modules, found.modules, strict=True)}
         median, largest = sorted(drift.values())[len(drift) // 2], max(drift, key=drift.__getitem__)
         chosen = ", ".join(found.recommended)
-        lines.append(
-            f"| {name} | {median:.2%} | {drift[largest]:.2%} (`{largest}`) | {chosen} | {found.duration:.0f} |"
-        )
+        lines.append(f"| {name} | {median:.2%} | {drift[largest]:.2%} (`{largest}`) | {chosen} |")
     return "\n".join(lines)
 
 
@@ -71,18 +70,17 @@ def main() -> None:
         save_demo(Path(folder))
         plain = scores(Path(folder), texts, None)
         quantized = {name: scores(Path(folder), texts, option) for name, option in (("int8", "8bit"), ("nf4", "4bit"))}
-    print("# Quantized weights\n")
-    print("<!-- Printed by benchmarks/quantization.py. -->\n")
-    print(
-        f"SmolLM2-135M on the first {len(texts)} texts of `sample/math` ({plain.tokens:,} tokens), on the CPU: "
+    opening = (
+        f"SmolLM2-135M-Instruct on the first {len(texts)} texts of `sample/math` ({plain.tokens:,} tokens), on the CPU: "
         "its weights in float32, and the same quantized by `--load-in 8bit` (int8) and `--load-in 4bit` (nf4). "
-        f"bitsandbytes {version('bitsandbytes')}, torch {version('torch')}. In bold what PLoP adapts.\n"
+        f"bitsandbytes {version('bitsandbytes')}, torch {version('torch')}. In bold what PLoP adapts."
     )
-    print(page(plain, quantized))
-    print(
-        "\nThe same for a model of yours: `plop score MODEL -t TASK`, `plop score MODEL -t TASK --load-in 4bit`, and "
-        "`plop compare` of the two runs."
+    closing = (
+        "The same for a model of yours: `plop score MODEL -t TASK`, then `plop score MODEL -t TASK --load-in 4bit`, "
+        "and `plop compare` of the two runs."
     )
+    print("# Quantized weights\n\n<!-- Printed by benchmarks/quantization.py. -->\n")
+    print(textwrap.fill(opening, 120), page(plain, quantized), textwrap.fill(closing, 120), sep="\n\n")
 
 
 if __name__ == "__main__":
