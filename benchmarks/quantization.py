@@ -71,7 +71,7 @@ def main() -> None:
         plain = scores(Path(folder), texts, None)
         quantized = {name: scores(Path(folder), texts, option) for name, option in (("int8", "8bit"), ("nf4", "4bit"))}
     opening = (
-        f"SmolLM2-135M-Instruct on the first {len(texts)} texts of `sample/math` ({plain.tokens:,} tokens), on the CPU: "
+        f"SmolLM2-135M on the first {len(texts)} texts of `sample/math` ({plain.tokens:,} tokens), on the CPU: "
         "its weights in float32, and the same quantized by `--load-in 8bit` (int8) and `--load-in 4bit` (nf4). "
         f"bitsandbytes {version('bitsandbytes')}, torch {version('torch')}. In bold what PLoP adapts."
     )
