@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 ENGINE = 1
 """Version of the arithmetic. A change that moves a score beyond rounding raises it, and older runs are no hits."""
 
 
-def settings(*, samples: int, max_length: int, seed: int, dtype: str, chat: bool) -> dict[str, Any]:
+def settings(
+    *, samples: int, max_length: int, seed: int, dtype: str, chat: bool, include: Sequence[str] = ()
+) -> dict[str, Any]:
     """A run's settings, as stored and as part of its key.
 
     Not among them: batch size, device and number of processes, which move a score by rounding only.
@@ -22,4 +25,5 @@ def settings(*, samples: int, max_length: int, seed: int, dtype: str, chat: bool
         "chat": chat,
         "adapter": None,
         "engine": ENGINE,
+        **({"include": sorted(include)} if include else {}),
     }

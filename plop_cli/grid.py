@@ -43,6 +43,7 @@ class Request:
     column: str | None = None
     template: str | None = None
     chat: bool = False
+    include: tuple[str, ...] = ()
     trust_remote_code: bool = False
     allow_pickle: bool = False
     force: bool = False
@@ -140,7 +141,14 @@ def _stored(source: ModelSource, task: Task, request: Request, dtype: str, regis
 
 
 def _settings(request: Request, dtype: str, *, samples: int) -> dict[str, Any]:
-    return settings(samples=samples, max_length=request.max_length, seed=request.seed, dtype=dtype, chat=request.chat)
+    return settings(
+        samples=samples,
+        max_length=request.max_length,
+        seed=request.seed,
+        dtype=dtype,
+        chat=request.chat,
+        include=request.include,
+    )
 
 
 def _key(source: ModelSource, task: Task, request: Request, dtype: str) -> str:
@@ -183,6 +191,7 @@ def _score(
                     batch_tokens=request.batch_tokens,
                     seed=request.seed,
                     chat=request.chat,
+                    include=request.include,
                     until=request.until,
                     rule=request.rule,
                     progress=advance,

@@ -49,6 +49,10 @@ def score(
     column: options.Column = None,
     template: options.Template = None,
     chat: options.Chat = False,
+    include: Annotated[
+        list[str] | None,
+        typer.Option(metavar="TOWER", help="Score this tower of a multimodal model too (vision), if texts reach it."),
+    ] = None,
     nfn_map: Annotated[bool, typer.Option("--map", help="Show the NFN-map too: layers by types.")] = False,
     by: Annotated[By, typer.Option(help="What the rows of the table are.")] = By.type,
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
@@ -70,7 +74,7 @@ def score(
     Example: [bold]plop score demo --task sample/math --map[/bold]
     """
     if list_modules:
-        _list_modules(models, revision, json=json, trust_remote_code=trust_remote_code)
+        _list_modules(models, revision, include or [], json=json, trust_remote_code=trust_remote_code)
         return
     if not tasks:
         raise typer.BadParameter("give at least one, such as --task math or --task sample/math", param_hint="--task")
@@ -89,6 +93,7 @@ def score(
         column=column,
         template=template,
         chat=chat,
+        include=tuple(include or ()),
         trust_remote_code=trust_remote_code,
         allow_pickle=allow_pickle,
         force=force,
@@ -122,7 +127,9 @@ def score(
         raise typer.Exit(1)
 
 
-def _list_modules(models: list[str], revision: str | None, *, json: bool, trust_remote_code: bool) -> None:
+def _list_modules(
+    models: list[str], revision: str | None, include: list[str], *, json: bool, trust_remote_code: bool
+) -> None:
     from plop_cli import tables
     from plop_cli.loading import skeleton
     from plop_cli.models import identify
@@ -130,7 +137,8 @@ def _list_modules(models: list[str], revision: str | None, *, json: bool, trust_
 
     listed = []
     for model in models:
-        modules, skipped = linear_modules(skeleton(identify(model, revision), trust_remote_code=trust_remote_code))
+        source = identify(model, revision)
+        modules, skipped = linear_modules(skeleton(source, trust_remote_code=trust_remote_code), include)
         if json:
             columns = ("name", "type", "layer", "in_features", "out_features")
             listed.append(
