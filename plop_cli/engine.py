@@ -10,20 +10,28 @@ ENGINE = 1
 
 
 def settings(
-    *, samples: int, max_length: int, seed: int, dtype: str, chat: bool, include: Sequence[str] = ()
+    *,
+    samples: int,
+    max_length: int,
+    seed: int,
+    dtype: str,
+    chat: bool,
+    quantization: str | None = None,
+    adapter: str | None = None,
+    include: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """A run's settings, as stored and as part of its key.
+    """A run's settings, as stored and as part of its key. `adapter` is the start of a hash of its files.
 
-    Not among them: batch size, device and number of processes, which move a score by rounding only.
+    Not among them: batch size, device, where weights lie and number of processes: they move a score by rounding only.
     """
     return {
         "samples": samples,
         "max_length": max_length,
         "seed": seed,
         "dtype": dtype,
-        "quantization": None,
+        "quantization": quantization,
         "chat": chat,
-        "adapter": None,
+        "adapter": adapter,
         "engine": ENGINE,
         **({"include": sorted(include)} if include else {}),
     }

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from plop_cli import nfn, statistics
-from plop_cli.meter import Meter
 from plop_cli.modules import LinearModule
 from plop_cli.operators import Fit, Operator, fit_to_average
 from plop_cli.parts import columns_of_parts
@@ -28,11 +27,15 @@ class Measured:
 
 
 def measured(
-    modules: Sequence[LinearModule], operators: Sequence[Operator], meter: Meter, texts: Sequence[Text]
+    modules: Sequence[LinearModule],
+    operators: Sequence[Operator],
+    totals: Array,
+    misfits: set[int],
+    texts: Sequence[Text],
 ) -> Measured:
-    """What the first `texts` say."""
-    sums, squares, counts = (array[: len(texts)] for array in meter.read())
-    fit = fit_to_average(modules, operators, sums, counts, meter.misfits)
+    """What the first `texts` say, of the meter's `totals` and `misfits`."""
+    sums, squares, counts = totals[:, : len(texts)]
+    fit = fit_to_average(modules, operators, sums, counts, misfits)
     kept = fit.kept
     baselines = np.array([operators[column].baseline for column in kept]).reshape(-1, 2)
     matrix = SampleMatrix(

@@ -5,7 +5,8 @@
         model(input_ids)
     sums, squares, counts = meter.read()
 
-Nothing leaves the device before `read`, and nothing but a (3, modules, batch) buffer outlives a module's forward.
+Nothing comes to the host before `read`, and nothing but a (3, modules, batch) buffer outlives a module's forward. Of a
+model that is split over devices, norms go to the first.
 """
 
 from __future__ import annotations
@@ -80,12 +81,13 @@ class Meter:
             if routed.rows != self._mask.numel():
                 self.misfits.update(columns[parameter])
                 return
-            counted = self._mask.flatten()[routed.tokens] & (z_norms != 0)
-            samples = routed.tokens // self._mask.shape[1]
-            add_to(columns[parameter].start + routed.experts, samples, nfn.amplification(Wz, z_norms), counted)
+            experts, tokens, z_norms = (each.to(self._mask.device) for each in (routed.experts, routed.tokens, z_norms))
+            counted = self._mask.flatten()[tokens] & (z_norms != 0)
+            samples = tokens // self._mask.shape[1]
+            add_to(columns[parameter].start + experts, samples, nfn.amplification(Wz, z_norms), counted)
             for at, part in parts[parameter].items():
                 ratio = nfn.amplification(part.of(Wz).flatten(-2), z_norms)
-                add_to(at + routed.experts * len(parts[parameter]), samples, ratio, counted)
+                add_to(at + experts * len(parts[parameter]), samples, ratio, counted)
 
         def add_to(columns: Tensor, samples: Tensor, ratio: Tensor, counted: Tensor) -> None:
             ratio = torch.where(counted, ratio, 0).to(self._sum_dtype)
@@ -94,13 +96,17 @@ class Meter:
 
         return add
 
-    def read(self) -> tuple[Array, Array, Array]:
-        """Sums, sums of squares and token counts, each (samples, modules) float64: the one transfer of a pass."""
-        sums, squares, counts = self._totals.cpu().double().transpose(1, 2).numpy()
-        return sums, squares, counts
+    def read(self) -> Array:
+        """Sums, sums of squares and token counts, (3, samples, modules) float64: the one transfer of a pass."""
+        totals: Array = self._totals.cpu().double().transpose(1, 2).contiguous().numpy()
+        return totals
 
     def _norms_of(self, z: Tensor) -> Tensor:
         """‖z‖ of every token, computed once where q, k, v (or gate, up) are given the same tensor, unchanged."""
         if self._input is None or self._input() is not z or self._version != z._version:
-            self._input, self._version, self._input_norms = weakref.ref(z), z._version, nfn.norms(z)
+            self._input, self._version, self._input_norms = (
+                weakref.ref(z),
+                z._version,
+                nfn.norms(z).to(self._mask.device),
+            )
         return self._input_norms

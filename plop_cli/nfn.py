@@ -74,5 +74,5 @@ def span(Wu: Tensor) -> int:
 
 
 def amplification(Wz: Tensor, z_norms: Tensor) -> Tensor:
-    """‖W z‖ / ‖z‖ of every token: outputs (..., out) and input norms (...) → (...), float32."""
-    return norms(Wz) / z_norms
+    """‖W z‖ / ‖z‖ of every token: outputs (..., out) and input norms (...) → (...), float32, where the latter are."""
+    return norms(Wz).to(z_norms.device) / z_norms

@@ -14,6 +14,7 @@ from transformers.pytorch_utils import Conv1D
 
 from plop_cli import experts, nfn
 from plop_cli.modules import LinearModule, Part
+from plop_cli.offload import fetched
 from plop_cli.statistics import Array
 from plop_registry import Skipped
 
@@ -44,23 +45,32 @@ def operators(modules: Sequence[LinearModule], dtype: torch.dtype, *, seed: int)
 
 
 def _dense(module: LinearModule, dtype: torch.dtype, seed: int) -> Operator:
-    linear, weight = module.module, module.module.weight
-    assert isinstance(weight, Tensor)
-    readable = type(weight) in (Tensor, nn.Parameter) and weight.is_floating_point() and not weight.is_meta
-    u = nfn.unit_probes(module.in_features, seed=seed).to(weight.device, weight.dtype if readable else dtype)
-    # A zero input comes out as the bias, whatever the class keeps it in.
-    bias = linear(torch.zeros_like(u[:1]))[0] if getattr(linear, "bias", None) is not None else None
-    outputs = linear(u) if bias is None else linear(u) - bias
+    linear = module.module
+    with fetched(linear) as forward:
+        weight = linear.weight
+        assert isinstance(weight, Tensor)
+        readable = type(weight) in (Tensor, nn.Parameter) and weight.is_floating_point()
+        u = nfn.unit_probes(module.in_features, seed=seed).to(weight.device, weight.dtype if readable else dtype)
+        # A zero input comes out as the bias, whatever the class keeps it in.
+        bias = forward(torch.zeros_like(u[:1]))[0] if getattr(linear, "bias", None) is not None else None
 
-    def q(rows: Part) -> float | None:
-        if not readable:
-            return None
-        return _squares(rows.of(weight if isinstance(linear, Conv1D) else weight.mT)).item() / module.in_features
+        def W(inputs: Tensor) -> Tensor:
+            return cast(Tensor, forward(inputs) if bias is None else forward(inputs) - bias)
 
-    whole, *parts = (nfn.baseline(rows.of(outputs).flatten(-2), u, q(rows)) for rows in _whole_and_parts(module))
+        outputs, rows = W(u), _whole_and_parts(module)
+        columns = [weight if isinstance(linear, Conv1D) else weight.mT] if readable else map(W, _unit_vectors(u))
+        squares = sum(torch.stack([_squares(part.of(some)) for part in rows]) for some in columns)
+    q = (cast(Tensor, squares).cpu().double() / module.in_features).tolist()
+    whole, *parts = (nfn.baseline(part.of(outputs).flatten(-2), u, share) for part, share in zip(rows, q, strict=True))
     telling = outputs[: min(module.in_features, module.out_features) // 2]
     rank = nfn.span(telling) if outputs.dtype == torch.float32 else None
     return Operator(bias, whole, tuple(parts), rank if rank != len(telling) else None)
+
+
+def _unit_vectors(like: Tensor) -> Sequence[Tensor]:
+    """All of them, at most 1,024 at once: they come out as W's columns, where W cannot be read."""
+    size = like.shape[1]
+    return torch.eye(size, dtype=like.dtype, device=like.device).tensor_split(-(-size // 1024))
 
 
 def _whole_and_parts(module: LinearModule) -> tuple[Part, ...]:
@@ -74,14 +84,15 @@ def _squares(W: Tensor) -> Tensor:
 
 def _experts(first: LinearModule, seed: int) -> Iterator[Operator]:
     """All experts of one parameter; the weights are viewed, not copied, and one transfer brings all their norms."""
-    weights = experts.matrices(first.module, first.parameter)
-    u = nfn.unit_probes(first.in_features, seed=seed).to(weights.device, weights.dtype)
-    u_norms, rows = nfn.norms(u), _whole_and_parts(first)
-    r, squares = [], []
-    for W in weights:
-        Wu = u @ W.T
-        r.append(torch.stack([nfn.amplification(part.of(Wu).flatten(-2), u_norms) for part in rows]))
-        squares.append(torch.stack([_squares(part.of(W.T)) for part in rows]))
+    with fetched(first.module):
+        weights = experts.matrices(first.module, first.parameter)
+        u = nfn.unit_probes(first.in_features, seed=seed).to(weights.device, weights.dtype)
+        u_norms, rows = nfn.norms(u), _whole_and_parts(first)
+        r, squares = [], []
+        for W in weights:
+            Wu = u @ W.T
+            r.append(torch.stack([nfn.amplification(part.of(Wu).flatten(-2), u_norms) for part in rows]))
+            squares.append(torch.stack([_squares(part.of(W.T)) for part in rows]))
     q = torch.stack(squares).cpu().double() / first.in_features
     for r_of_rows, q_of_rows in zip(torch.stack(r).cpu(), q.tolist(), strict=True):
         whole, *parts = map(nfn.expectation, r_of_rows, q_of_rows)

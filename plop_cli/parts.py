@@ -16,7 +16,7 @@ A module that stands these tests in one reading of its rows, and in no other, ha
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import accumulate, pairwise
@@ -174,24 +174,33 @@ def _noise(like: Tensor, seed: int) -> Tensor:
     return torch.randn(like.shape, generator=torch.Generator().manual_seed(seed)).to(like)
 
 
+class _AllKept(Exception):
+    """Every question has its call; the layers after it need not run."""
+
+
 def _record(model: nn.Module, questions: Sequence[_Question], device: torch.device) -> None:
-    """Run the model on one token and on two, and keep how the parents were called."""
+    """Run the model on one token and on two, as far as needed, and keep how the parents were called."""
     if not questions:
         return
     run = forward(model)
     for length in (1, 2):
+        waiting = {id(question) for question in questions}
         with ExitStack() as stack:
+            stack.enter_context(suppress(_AllKept))
             for question in questions:
-                _keep_call(question, stack)
+                _keep_call(question, waiting, stack)
             mask = torch.ones(1, length, dtype=torch.bool, device=device)
             run(torch.zeros_like(mask, dtype=torch.long), mask)
 
 
-def _keep_call(question: _Question, stack: ExitStack) -> None:
+def _keep_call(question: _Question, waiting: set[int], stack: ExitStack) -> None:
     outputs: list[Tensor] = []
 
     def keep(parent: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], _: Any) -> None:
         question.calls.append(_Call(question.linear, parent, args, kwargs, outputs[-1]))
+        waiting.discard(id(question))
+        if not waiting:
+            raise _AllKept
 
     stack.callback(question.linear.register_forward_hook(lambda *call: outputs.append(call[-1])).remove)
     stack.callback(question.parent.register_forward_hook(keep, with_kwargs=True).remove)

@@ -20,18 +20,22 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from plop_cli import __version__
-from plop_cli.batches import batches, tokenize
+from plop_cli.batches import Batch, batches, tokenize
 from plop_cli.choice import PLOP, Rule, looks, sure
+from plop_cli.distributed import ALONE, Group
 from plop_cli.engine import settings
 from plop_cli.errors import PlopError
 from plop_cli.experts import observing
 from plop_cli.forward import forward
 from plop_cli.hooks import ForwardHook, evaluating, watching
 from plop_cli.measurement import measured, summarize
+from plop_cli.memory import Fitting
 from plop_cli.meter import Meter
 from plop_cli.modules import LinearModule, linear_modules
+from plop_cli.offload import execution_device, is_offloaded
 from plop_cli.operators import Operator, operators
 from plop_cli.parts import columns_of_parts, in_parts
+from plop_cli.quantization import name_of
 from plop_cli.texts import Text
 from plop_registry import ModuleScore, PartScore, Run, SampleMatrix, Skipped, TypeScore
 
@@ -99,6 +103,7 @@ def score(
     until: float | None = None,
     rule: Rule = PLOP,
     progress: Progress | None = None,
+    group: Group = ALONE,
 ) -> NFNScores:
     """NFN of every linear module of `model` on `texts` (paper, Definition 1 and Steps 1 to 3).
 
@@ -113,6 +118,7 @@ def score(
         include: towers of a multimodal model to score too, such as "vision", where texts run through them.
         until, rule: stop early: look after 8, 16, 32, … texts, and score no more once the set that `rule` chooses is
             the same in this share of resamples. The scores are those of the texts so far; `warnings` says so.
+        group: processes that share the texts (`distributed.join`); each is given all, and gets all scores.
 
     Raises PlopError where nothing can be scored: no texts, no tokens, no linear module, a text too long for the model.
     """
@@ -126,24 +132,33 @@ def score(
     if not total:
         raise PlopError("no text holds a token to score; give texts that are not empty")
 
-    device = next(modules[0].module.parameters()).device
+    device = execution_device(modules[0].module)
     modules = in_parts(model, modules, device)
     meter = Meter(samples=len(texts), columns=columns_of_parts(modules)[-1].stop, device=device)
     run = forward(model, include)
-    budget, pad, done = batch_tokens or default_budget(device), tokenizer.pad_token_id or 0, 0
-    start = 0
+    budget, pad = batch_tokens or default_budget(device, is_offloaded(model)), tokenizer.pad_token_id or 0
+    mine = group.shard(tokens.ids)
+    start = done = 0
+
+    def step(batch: Batch) -> None:
+        here = batch.to(device)
+        with meter.batch(here.rows + start, here.mask):
+            run(here.input_ids, here.mask)
+
+    fitting = Fitting(step)
     with evaluating(model):
-        probed = operators(modules, _dtype(model), seed=seed)
+        with group.together():
+            probed = operators(modules, _dtype(model), seed=seed)
         with _metered(modules, probed, meter):
             for end, enough in looks(len(texts), until) if until else [(len(texts), 1.0)]:
-                for batch in batches(tokens.ids[start:end], batch_tokens=budget, pad=pad):
-                    mask = batch.mask.to(device)
-                    with meter.batch(batch.rows.to(device) + start, mask):
-                        run(batch.input_ids.to(device), mask)
-                    done += int(batch.mask.sum())
-                    if progress:
-                        progress(done, total)
-                found = measured(modules, probed, meter, texts[:end])
+                with group.together():
+                    for batch in batches(mine[start:end], batch_tokens=budget, pad=pad):
+                        fitting(batch)
+                        done += int(batch.mask.sum())
+                        if progress:
+                            progress(done, sum(map(len, mine)))
+                misfits = set[int]().union(*group.gather(meter.misfits))
+                found = measured(modules, probed, group.add(meter.read()), misfits, texts[:end])
                 fit, matrix = found.fit, found.matrix
                 start = end
                 if until:
@@ -156,6 +171,10 @@ def score(
     warnings = []
     if cut := sum(tokens.cut[:end]):
         warnings.append(f"{cut} of {end} texts were cut at {max_length} tokens (--max-length)")
+    if fitting.budget:
+        warnings.append(
+            f"{budget} tokens did not fit in memory at once: went on with {fitting.budget} (--batch-tokens)"
+        )
     if until:
         warnings.append(_why_it_stopped(end, len(texts), decided, until))
     dtype = str(_dtype(model)).removeprefix("torch.")
@@ -168,7 +187,7 @@ def score(
         parts=found.parts,
         matrix=matrix,
         confidence=confidence,
-        tokens=done,
+        tokens=sum(map(len, tokens.ids[:end])),
         duration=time.perf_counter() - started,
         model={
             "id": str(getattr(getattr(model, "config", None), "_name_or_path", "")),
@@ -177,7 +196,15 @@ def score(
             "dtype": dtype,
             "device": str(device),
         },
-        settings=settings(samples=end, max_length=max_length, seed=seed, dtype=dtype, chat=chat, include=include),
+        settings=settings(
+            samples=end,
+            max_length=max_length,
+            seed=seed,
+            dtype=dtype,
+            chat=chat,
+            quantization=_quantization(model),
+            include=include,
+        ),
     )
 
 
@@ -197,9 +224,12 @@ def _metered(modules: Sequence[LinearModule], probed: Sequence[Operator], meter:
         yield
 
 
-def default_budget(device: torch.device) -> int:
-    """Tokens per forward: what fits a CPU's caches, or what fills an accelerator."""
-    return 1024 if device.type == "cpu" else 16384
+def default_budget(device: torch.device, offloaded: bool = False) -> int:
+    """Tokens per forward: what fits a CPU's caches, or what fills an accelerator.
+
+    Four times that where each forward fetches weights from elsewhere, which then takes a small part of the time.
+    """
+    return (1024 if device.type == "cpu" else 16384) * (4 if offloaded else 1)
 
 
 def _why_it_stopped(samples: int, most: int, decided: float, until: float) -> str:
@@ -221,3 +251,8 @@ def _check_length(model: nn.Module, max_length: int) -> None:
 
 def _dtype(model: nn.Module) -> torch.dtype:
     return next(parameter.dtype for parameter in model.parameters() if parameter.is_floating_point())
+
+
+def _quantization(model: nn.Module) -> str | None:
+    config = getattr(getattr(model, "config", None), "quantization_config", None)
+    return name_of(config if isinstance(config, dict) else config.to_dict()) if config else None

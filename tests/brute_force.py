@@ -32,10 +32,14 @@ def brute_force(
     *,
     rows: Sequence[int] | slice = slice(None),
     seed: int = 20250620,
+    weight: Callable[[nn.Module], Tensor] | None = None,
 ) -> list[NFN]:
-    """NFN(W, D) of each of the named modules (of these rows of W), in their order; NaN where one saw no token."""
+    """NFN(W, D) of each of the named modules (of these rows of W), in their order; NaN where one saw no token.
+
+    `weight` gives W, out × in, where it cannot be read.
+    """
     model.eval()
-    places = [_place(model, name) for name in names]
+    places = [_place(model, name, weight or _weight) for name in names]
     ratios: list[list[float]] = [[] for _ in names]
     handles = []
     places = [(module, W[rows], inputs) for module, W, inputs in places]
@@ -77,11 +81,15 @@ def mean(modules: Sequence[NFN]) -> NFN:
     return fmean(plain), fmean(squared)
 
 
-def _place(model: Any, name: str) -> tuple[nn.Module, Tensor, Inputs]:
+def _weight(module: nn.Module) -> Tensor:
+    return module.weight.T if isinstance(module, Conv1D) else module.weight
+
+
+def _place(model: Any, name: str, weight: Callable[[nn.Module], Tensor]) -> tuple[nn.Module, Tensor, Inputs]:
     """The module that is called, W (out, in), and what finds z in the call."""
     if not name.endswith("]"):
         module = model.get_submodule(name)
-        W = module.weight.T if isinstance(module, Conv1D) else module.weight
+        W = weight(module)
         return module, W, lambda *args, **kwargs: next(iter([*args, *kwargs.values()])).reshape(-1, W.shape[1])
     path, _, parameter = name.partition("[")[0].rpartition(".")
     number, experts = int(name.partition("[")[2].rstrip("]")), model.get_submodule(path)

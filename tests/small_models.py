@@ -39,12 +39,12 @@ def gpt2() -> Any:
     return uneven(AutoModelForCausalLM, config)
 
 
-def qwen2() -> Any:
+def qwen2(*, hidden_size: int = 96, intermediate_size: int = 224) -> Any:
     """Biases on q, k and v alone; fewer key than query heads."""
     config = Qwen2Config(
         vocab_size=257,
-        hidden_size=96,
-        intermediate_size=224,
+        hidden_size=hidden_size,
+        intermediate_size=intermediate_size,
         num_hidden_layers=3,
         num_attention_heads=4,
         num_key_value_heads=2,

@@ -66,6 +66,11 @@ def score(
     force: Annotated[bool, typer.Option("--force", help="Score anew what the registry already has.")] = False,
     trust_remote_code: options.TrustRemoteCode = False,
     allow_pickle: options.AllowPickle = False,
+    adapter: options.Adapter = None,
+    load_in: options.LoadIn = None,
+    offload: options.Offload = None,
+    max_memory: options.MaxMemory = None,
+    device_map: options.DeviceMap = None,
 ) -> None:
     """Score MODELs on TASKs: one forward pass each, NFN by module type, lowest first.
 
@@ -98,6 +103,11 @@ def score(
         allow_pickle=allow_pickle,
         force=force,
         until=confidence if until_decided else None,
+        adapter=adapter,
+        load_in=load_in,
+        offload=offload,
+        max_memory=max_memory,
+        split=device_map is not None,
     )
     found, failed = [], []
     with Registry(registry) as store:
