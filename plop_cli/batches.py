@@ -25,6 +25,18 @@ class Batch:
     input_ids: Tensor
     mask: Tensor
 
+    def to(self, device: torch.device) -> Batch:
+        """On `device`; to a GPU through pinned memory, so that the host does not wait for it."""
+        tensors = (self.rows, self.input_ids, self.mask)
+        if device.type == "cuda":
+            return Batch(*(tensor.pin_memory().to(device, non_blocking=True) for tensor in tensors))
+        return Batch(*(tensor.to(device) for tensor in tensors))
+
+    def halves(self) -> tuple[Batch, Batch]:
+        """The first and the second half of the rows, as wide as they were."""
+        parts = [tensor.tensor_split(2) for tensor in (self.rows, self.input_ids, self.mask)]
+        return Batch(*(part[0] for part in parts)), Batch(*(part[1] for part in parts))
+
 
 @dataclass(frozen=True)
 class Tokens:

@@ -2,24 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 ENGINE = 1
 """Version of the arithmetic. A change that moves a score beyond rounding raises it, and older runs are no hits."""
 
 
-def settings(*, samples: int, max_length: int, seed: int, dtype: str, chat: bool) -> dict[str, Any]:
-    """A run's settings, as stored and as part of its key.
+def settings(
+    *,
+    samples: int,
+    max_length: int,
+    seed: int,
+    dtype: str,
+    chat: bool,
+    quantization: str | None = None,
+    adapter: str | None = None,
+    include: Sequence[str] = (),
+) -> dict[str, Any]:
+    """A run's settings, as stored and as part of its key. `adapter` is the start of a hash of its files.
 
-    Not among them: batch size, device and number of processes, which move a score by rounding only.
+    Not among them: batch size, device, where weights lie and number of processes: they move a score by rounding only.
     """
     return {
         "samples": samples,
         "max_length": max_length,
         "seed": seed,
         "dtype": dtype,
-        "quantization": None,
+        "quantization": quantization,
         "chat": chat,
-        "adapter": None,
+        "adapter": adapter,
         "engine": ENGINE,
+        **({"include": sorted(include)} if include else {}),
     }

@@ -17,9 +17,12 @@ from typing import Any
 
 from plop_cli import __version__
 from plop_cli.choice import PLOP, Rule, sure
+from plop_cli.devices import resolve_device, resolve_dtype
+from plop_cli.distributed import join, own_device, size
 from plop_cli.engine import settings
 from plop_cli.errors import PlopError
-from plop_cli.models import ModelSource, identify, resolve_device, resolve_dtype
+from plop_cli.models import ModelSource, identify
+from plop_cli.quantization import package_of
 from plop_cli.tasks import Task, load_task
 from plop_cli.texts import text_ids
 from plop_registry import Registry, RegistryError, Run, run_key
@@ -43,9 +46,15 @@ class Request:
     column: str | None = None
     template: str | None = None
     chat: bool = False
+    include: tuple[str, ...] = ()
     trust_remote_code: bool = False
     allow_pickle: bool = False
     force: bool = False
+    load_in: str | None = None
+    adapter: str | None = None
+    offload: str | None = None
+    max_memory: str | None = None
+    split: bool = False
     until: float | None = None
     """Score only until the set that `rule` chooses is the same in this share of resamples, `samples` at most."""
     rule: Rule = PLOP
@@ -81,12 +90,17 @@ def score_grid(
 ) -> Iterator[Cell]:
     """Yield a cell for every model and task, model by model, as soon as it is known.
 
+    Under torchrun all processes walk the same grid, each scores its share, and only the first stores.
+
     Args: `show` displays progress; `note` is told what a user would not guess (a short source, a changed dtype).
     """
-    device = resolve_device(request.device)
+    device = own_device(resolve_device(request.device))
+    scored: dict[str, Run] = {}
     drawn: dict[str, Task | PlopError] = {}
     for name in dict.fromkeys(tasks):
         try:
+            if name == "-" and size() > 1:
+                raise PlopError("standard input can be read by one process alone; write the texts to a file")
             drawn[name] = loaded = load_task(
                 name,
                 samples=request.samples,
@@ -100,8 +114,8 @@ def score_grid(
             drawn[name] = error
     for model in dict.fromkeys(models):
         try:
-            source = identify(model, request.revision)
-            dtype, why = resolve_dtype(request.dtype, device, source)
+            source = identify(model, request.revision, adapter=request.adapter, load_in=request.load_in)
+            dtype, why = resolve_dtype(request.dtype, device, source, offloaded=request.offload is not None)
             if why:
                 note(why)
         except PlopError as error:
@@ -112,12 +126,16 @@ def score_grid(
             if isinstance(task, PlopError):
                 yield Cell(model, name, error=str(task))
                 continue
-            if not request.force and (run := _stored(source, task, request, dtype, registry)):
+            known = scored.get(_key(source, task, request, dtype))
+            if not request.force and (run := known or _stored(source, task, request, dtype, registry)):
                 yield Cell(model, name, run, cached=True)
             else:
                 jobs.append(_Job(model, task))
         if jobs:
-            yield from _score(source, jobs, request, registry, dtype, device, show)
+            for job, cell in zip(jobs, _score(source, jobs, request, registry, dtype, device, show), strict=True):
+                if cell.run:
+                    scored[_key(source, job.task, request, dtype)] = cell.run
+                yield cell
 
 
 def _stored(source: ModelSource, task: Task, request: Request, dtype: str, registry: Registry) -> Run | None:
@@ -125,7 +143,7 @@ def _stored(source: ModelSource, task: Task, request: Request, dtype: str, regis
     if request.until is None:
         return registry.find(_key(source, task, request, dtype))
     ids = text_ids(task.texts)
-    wanted = _settings(request, dtype, samples=0)
+    wanted = _settings(source, request, dtype, samples=0)
     for found in sorted(registry.runs(revision=source.revision), key=lambda run: run.samples):
         if (found.task_id, found.settings | {"samples": 0}) != (task.id, wanted):
             continue
@@ -139,8 +157,17 @@ def _stored(source: ModelSource, task: Task, request: Request, dtype: str, regis
     return None
 
 
-def _settings(request: Request, dtype: str, *, samples: int) -> dict[str, Any]:
-    return settings(samples=samples, max_length=request.max_length, seed=request.seed, dtype=dtype, chat=request.chat)
+def _settings(source: ModelSource, request: Request, dtype: str, *, samples: int) -> dict[str, Any]:
+    return settings(
+        samples=samples,
+        max_length=request.max_length,
+        seed=request.seed,
+        dtype=dtype,
+        chat=request.chat,
+        include=request.include,
+        quantization=source.quantization,
+        adapter=source.adapter_hash,
+    )
 
 
 def _key(source: ModelSource, task: Task, request: Request, dtype: str) -> str:
@@ -149,7 +176,7 @@ def _key(source: ModelSource, task: Task, request: Request, dtype: str) -> str:
         task_id=task.id,
         task_revision=task.revision,
         texts_hash=task.texts_hash,
-        settings=_settings(request, dtype, samples=len(task.texts)),
+        settings=_settings(source, request, dtype, samples=len(task.texts)),
     )
 
 
@@ -160,20 +187,28 @@ def _score(
     from plop_cli.scoring import score
 
     try:
-        with show(f"loading {source}"):
+        group = join()
+        with show(f"loading {source}"), group.together():
             model, tokenizer = load(
                 source,
                 dtype=dtype,
                 device=device,
                 trust_remote_code=request.trust_remote_code,
                 allow_pickle=request.allow_pickle,
+                offload=request.offload,
+                max_memory=request.max_memory,
+                split=request.split,
             )
-        registry.upgrade()  # before any work: a registry that cannot be written must not cost a forward pass
+            if group.rank == 0:
+                registry.upgrade()  # before any work: a registry that cannot be written must not cost a forward pass
     except (PlopError, RegistryError) as error:
         yield from (Cell(job.model, job.task.id, error=str(error)) for job in jobs)
         return
     for job in jobs:
         try:
+            key = _key(source, job.task, request, dtype)
+            if set(group.gather(key)) != {key}:
+                raise PlopError("the processes do not see the same weights and texts; give all the same files")
             with show(f"{source} on {job.task.id}") as advance:
                 scores = score(
                     model,
@@ -183,9 +218,11 @@ def _score(
                     batch_tokens=request.batch_tokens,
                     seed=request.seed,
                     chat=request.chat,
+                    include=request.include,
                     until=request.until,
                     rule=request.rule,
                     progress=advance,
+                    group=group,
                 )
         except PlopError as error:
             yield Cell(job.model, job.task.id, error=str(error))
@@ -193,6 +230,7 @@ def _score(
         scored = replace(job.task, texts=job.task.texts[: len(scores.matrix.texts)])
         run = scores.as_run(
             key=_key(source, scored, request, dtype),
+            settings=_settings(source, request, dtype, samples=len(scored.texts)),
             model_id=source.id,
             model_label=source.label,
             model_revision=source.revision,
@@ -200,10 +238,15 @@ def _score(
             task_revision=job.task.revision,
             texts_hash=scored.texts_hash,
             plop_version=__version__,
-            versions={"python": platform.python_version()}
-            | {name: version(name) for name in ("torch", "transformers", "tokenizers", "numpy")},
+            versions={"python": platform.python_version()} | _versions(source),
         )
         try:
-            yield Cell(job.model, job.task.id, registry.add(run, scores.matrix))
+            yield Cell(job.model, job.task.id, registry.add(run, scores.matrix) if group.rank == 0 else run)
         except RegistryError as error:
             yield Cell(job.model, job.task.id, run, error=f"the run was not stored: {error}")
+
+
+def _versions(source: ModelSource) -> dict[str, str]:
+    """Of the packages that had a part in the digits."""
+    packages = ["torch", "transformers", "tokenizers", "numpy", "peft" if source.adapter else None]
+    return {name: version(name) for name in (*packages, package_of(source.quantization)) if name}

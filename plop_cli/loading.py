@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import tempfile
 import warnings
-from collections.abc import Iterator
+import weakref
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,34 +14,83 @@ import torch
 import transformers
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
 
+from plop_cli import quantization
 from plop_cli.errors import PlopError
 from plop_cli.models import ModelSource
 from plop_cli.modules import body
+from plop_cli.offload import placement, trim_between_layers
 
 
 def load(
-    source: ModelSource, *, dtype: str, device: str, trust_remote_code: bool = False, allow_pickle: bool = False
+    source: ModelSource,
+    *,
+    dtype: str,
+    device: str,
+    trust_remote_code: bool = False,
+    allow_pickle: bool = False,
+    offload: str | None = None,
+    max_memory: str | None = None,
+    split: bool = False,
 ) -> tuple[torch.nn.Module, PreTrainedTokenizerBase]:
-    """The model, in evaluation mode on `device`, and its tokenizer.
+    """The model, in evaluation mode and with its adapter merged, and its tokenizer.
 
-    Raises PlopError where the files are damaged or incomplete, where weights are pickled and that is not allowed, and
-    where the model needs code of its own and that is not trusted.
+    Args: `device`, `offload`, `max_memory` and `split` say where the weights go (`offload.placement`).
+
+    Raises PlopError where the files are damaged or incomplete, where weights are pickled and that is not allowed, where
+    the model needs code of its own and that is not trusted, and where a package for it is missing.
     """
     if source.pickled and not allow_pickle:
         raise PlopError(
             f"the weights of {source} are pickled, and unpickling runs code; convert them to safetensors, "
             "or give --allow-pickle if you trust their author"
         )
-    folder, options = _folder(source), {"trust_remote_code": trust_remote_code, "gguf_file": source.gguf_file}
+    if offload and (source.load_in or source.adapter):
+        raise PlopError("--offload reads weights as they are in the files; leave out --load-in, and merge the adapter")
+    if source.adapter:
+        quantization.require("peft", f"the adapter {source.adapter}")
+    if package := quantization.package_of(source.quantization):
+        quantization.require(package, f"{source} in {source.quantization}")
+    folder = _folder(source)
+    options: dict[str, Any] = {"trust_remote_code": trust_remote_code, "gguf_file": source.gguf_file}
+    wanted = {"dtype": getattr(torch, dtype), "use_safetensors": not source.pickled}
+    wanted |= placement(device, offload=offload, max_memory=max_memory, split=split)
+    if offload == "disk":  # for weights that cannot be read from the files as they are
+        scratch = tempfile.TemporaryDirectory(prefix="plop-offload-")
+        wanted["offload_folder"] = scratch.name
+    if source.load_in:
+        wanted["quantization_config"] = quantization.config_for(source.load_in, getattr(torch, dtype))
     with _clear_errors(source):
-        tokenizer = AutoTokenizer.from_pretrained(folder, **options)
+        tokenizer = _tokenizer(source, folder, options)
         model, report = _auto_class(folder, source, trust_remote_code).from_pretrained(
-            folder, dtype=getattr(torch, dtype), use_safetensors=not source.pickled, output_loading_info=True, **options
+            folder, output_loading_info=True, **wanted, **options
         )
     if set(tokenizer.get_vocab().values()) <= set(tokenizer.all_special_ids):  # transformers makes one up, empty
         raise PlopError(f"{source} has no tokenizer; put the files of its base model's tokenizer into the folder")
     _check_complete(source, model, report["missing_keys"])
-    return model.eval().to(device), tokenizer
+    if offload == "disk":
+        weakref.finalize(model, scratch.cleanup)
+        trim_between_layers(model)
+    if source.adapter:
+        with _clear_errors(source):
+            model = _merged(model, source.adapter)
+    return model.eval(), tokenizer
+
+
+def _tokenizer(source: ModelSource, folder: Path, options: Mapping[str, Any]) -> PreTrainedTokenizerBase:
+    """The adapter's own where it brings one (training may have changed the chat template), else the model's."""
+    if source.adapter and (source.adapter / "tokenizer_config.json").is_file():
+        return AutoTokenizer.from_pretrained(source.adapter)
+    return AutoTokenizer.from_pretrained(folder, **options)
+
+
+def _merged(model: torch.nn.Module, adapter: Path) -> torch.nn.Module:
+    """The model with the adapter's weights added to its own; an error where one of them finds no place."""
+    from peft import PeftModel
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message="Found missing adapter keys")
+        merged: torch.nn.Module = PeftModel.from_pretrained(model, adapter).merge_and_unload()
+    return merged
 
 
 def skeleton(source: ModelSource, *, trust_remote_code: bool = False) -> torch.nn.Module:

@@ -1,49 +1,42 @@
-"""What the meter read → scores: baselines, what can be averaged, the sample matrix, its means by module and type."""
+"""What the meter read → scores: the sample matrix, and its means by module, type and part."""
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-from torch import Tensor, nn
 
 from plop_cli import nfn, statistics
-from plop_cli.meter import Meter
 from plop_cli.modules import LinearModule
+from plop_cli.operators import Fit, Operator, fit_to_average
+from plop_cli.parts import columns_of_parts
 from plop_cli.statistics import Array
 from plop_cli.texts import Text, text_ids
-from plop_registry import ModuleScore, SampleMatrix, Skipped, TypeScore
+from plop_registry import ModuleScore, PartScore, SampleMatrix, TypeScore
 
 
 @dataclass(frozen=True)
-class Operator:
-    """What a module does besides W z: its bias, (out,) or None, and what a random input comes out with."""
+class Measured:
+    """Which modules have a score, the sample matrix of those, and the scores of the parts of fused ones."""
 
-    bias: Tensor | None
-    baseline: nfn.Baseline
-
-
-def operator(module: LinearModule, dtype: torch.dtype, seed: int) -> Operator:
-    """Send a zero and the probes through the module; `dtype` is for those whose weight cannot be read."""
-    linear, weight = module.module, module.module.weight
-    assert isinstance(weight, Tensor)
-    readable = type(weight) in (Tensor, nn.Parameter) and weight.is_floating_point() and not weight.is_meta
-    u = nfn.unit_probes(module.in_features, seed=seed).to(weight.device, weight.dtype if readable else dtype)
-    # A zero input comes out as the bias, whatever the class keeps it in.
-    bias = linear(torch.zeros_like(u[:1]))[0] if getattr(linear, "bias", None) is not None else None
-    outputs = linear(u) if bias is None else linear(u) - bias
-    q = nfn.norms(weight.flatten()).item() ** 2 / module.in_features if readable else None
-    return Operator(bias, nfn.baseline(outputs, u, q))
+    fit: Fit
+    matrix: SampleMatrix
+    parts: tuple[PartScore, ...]
 
 
 def measured(
-    modules: Sequence[LinearModule], operators: Sequence[Operator], meter: Meter, texts: Sequence[Text]
-) -> tuple[list[int], list[Skipped], SampleMatrix]:
-    """What the first `texts` say: the columns of the modules that have a score, the others, and the sample matrix."""
-    sums, squares, counts = (array[: len(texts)] for array in meter.read())
-    kept, left_out = _fit_to_average(modules, operators, sums, counts, meter.misfits)
+    modules: Sequence[LinearModule],
+    operators: Sequence[Operator],
+    totals: Array,
+    misfits: set[int],
+    texts: Sequence[Text],
+) -> Measured:
+    """What the first `texts` say, of the meter's `totals` and `misfits`."""
+    sums, squares, counts = totals[:, : len(texts)]
+    fit = fit_to_average(modules, operators, sums, counts, misfits)
+    kept = fit.kept
     baselines = np.array([operators[column].baseline for column in kept]).reshape(-1, 2)
     matrix = SampleMatrix(
         texts=text_ids(texts),
@@ -51,29 +44,33 @@ def measured(
         squares=(squares[:, kept] / baselines[:, 1]).astype(np.float32),
         counts=counts[:, kept].astype(np.int32),
     )
-    return kept, left_out, matrix
+    return Measured(fit, matrix, _part_scores(modules, operators, kept, sums, squares, counts))
 
 
-def _fit_to_average(
-    modules: Sequence[LinearModule], operators: Sequence[Operator], sums: Array, counts: Array, misfits: set[int]
-) -> tuple[list[int], list[Skipped]]:
-    """The columns that have a score, and the modules that have none, with the reason."""
-    kept, left_out = [], []
-    for column, module in enumerate(modules):
-        reason = None
-        if column in misfits:
-            reason = "it is not called with one input per token"
-        elif not counts[:, column].any():
-            reason = "it saw no token"
-        elif operators[column].baseline.norm == 0:
-            reason = "its weight is zero"
-        elif not np.isfinite([*operators[column].baseline, sums[:, column].sum()]).all():
-            reason = "its input or output is not finite"
-        if reason is None:
-            kept.append(column)
-        else:
-            left_out.append(Skipped(module.name, reason))
-    return kept, left_out
+def _part_scores(
+    modules: Sequence[LinearModule],
+    operators: Sequence[Operator],
+    kept: Sequence[int],
+    sums: Array,
+    squares: Array,
+    counts: Array,
+) -> tuple[PartScore, ...]:
+    """The mean over the modules of each type, for each of its parts."""
+    places, found = columns_of_parts(modules), defaultdict[tuple[str, str], list[tuple[int, nfn.Baseline]]](list)
+    for column in kept:
+        for part, baseline, at in zip(modules[column].parts, operators[column].parts, places[column], strict=True):
+            if baseline.norm > 0:
+                found[modules[column].type, part.name].append((at, baseline))
+    scores = []
+    for (kind, name), entries in found.items():
+        columns = [at for at, _ in entries]
+        plain, squared = np.array([baseline for _, baseline in entries]).T
+        n, S, S_squared = counts[:, columns], sums[:, columns] / plain, squares[:, columns] / squared
+        mean, mean_squared = (float(statistics.module_means(total, n).mean()) for total in (S, S_squared))
+        phi = statistics.by_type(statistics.influence(S, n), [kind] * len(entries))[kind]
+        error = float(statistics.standard_error(phi[:, None])[0])
+        scores.append(PartScore(kind, name, len(entries), mean, mean_squared, error))
+    return tuple(scores)
 
 
 def summarize(

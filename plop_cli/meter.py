@@ -1,17 +1,18 @@
 """What the hooks add up: for every sample and module the sum of ‖W z‖/‖z‖ over tokens, of its square, and their number.
 
-    meter = Meter(samples=100, modules=210, device=device)
+    meter = Meter(samples=100, columns=210, device=device)
     with watching({linear: meter.hook(column, bias) for ...}), meter.batch(rows, mask):
         model(input_ids)
     sums, squares, counts = meter.read()
 
-Nothing leaves the device before `read`, and nothing but a (3, modules, batch) buffer outlives a module's forward.
+Nothing comes to the host before `read`, and nothing but a (3, modules, batch) buffer outlives a module's forward. Of a
+model that is split over devices, norms go to the first.
 """
 
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -19,16 +20,18 @@ import torch
 from torch import Tensor, nn
 
 from plop_cli import nfn
+from plop_cli.experts import ExpertsHook, Routed
 from plop_cli.hooks import ForwardHook
+from plop_cli.modules import Part
 from plop_cli.statistics import Array
 
 
 class Meter:
     """Accumulators on the model's device, float64 (float32 on MPS, which has no wider type)."""
 
-    def __init__(self, *, samples: int, modules: int, device: torch.device) -> None:
+    def __init__(self, *, samples: int, columns: int, device: torch.device) -> None:
         self._sum_dtype = torch.float32 if device.type == "mps" else torch.float64
-        self._totals = torch.zeros(3, modules, samples, dtype=self._sum_dtype, device=device)
+        self._totals = torch.zeros(3, columns, samples, dtype=self._sum_dtype, device=device)
         self._mask = torch.empty(0)
         self._buffer = torch.empty(0)
         self._input: weakref.ref[Tensor] | None = None
@@ -45,32 +48,65 @@ class Meter:
         yield
         self._totals[:, :, rows] += self._buffer
 
-    def hook(self, column: int, bias: Tensor | None) -> ForwardHook:
-        """The forward hook of one module, whose output minus `bias` is W z."""
+    def hook(self, column: int, bias: Tensor | None, parts: Mapping[int, Part] | None = None) -> ForwardHook:
+        """The forward hook of one module, whose output minus `bias` is W z; `parts` are given by their columns."""
 
         def add(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor) -> None:
             z_norms = self._norms_of(args[0] if args else next(iter(kwargs.values())))
             if z_norms.shape not in (self._mask.shape, (self._mask.numel(),)):
                 self.misfits.add(column)
                 return
-            ratio = nfn.amplification(output if bias is None else output - bias, z_norms).view_as(self._mask)
             # A zero input has no direction, so no NFN; NaN stays, to be found and named.
             counted = self._mask & (z_norms.view_as(self._mask) != 0)
-            ratio = torch.where(counted, ratio, 0).to(self._sum_dtype)
-            self._buffer[0, column] += ratio.sum(dim=1)
-            self._buffer[1, column] += ratio.square().sum(dim=1)
-            self._buffer[2, column] += counted.sum(dim=1)
+            Wz = output if bias is None else output - bias
+            self._add(column, nfn.amplification(Wz, z_norms), counted)
+            for at, part in (parts or {}).items():
+                self._add(at, nfn.amplification(part.of(Wz).flatten(-2), z_norms), counted)
 
         return add
 
-    def read(self) -> tuple[Array, Array, Array]:
-        """Sums, sums of squares and token counts, each (samples, modules) float64: the one transfer of a pass."""
-        sums, squares, counts = self._totals.cpu().double().transpose(1, 2).numpy()
-        return sums, squares, counts
+    def _add(self, column: int, ratio: Tensor, counted: Tensor) -> None:
+        ratio = torch.where(counted, ratio.view_as(counted), 0).to(self._sum_dtype)
+        self._buffer[0, column] += ratio.sum(dim=1)
+        self._buffer[1, column] += ratio.square().sum(dim=1)
+        self._buffer[2, column] += counted.sum(dim=1)
+
+    def experts_hook(self, columns: Mapping[str, range], parts: Mapping[str, Mapping[int, Part]]) -> ExpertsHook:
+        """The hook of one experts module: of each of its parameters the columns of all experts, and of parts of W z.
+
+        Parts are given by the columns that they have of the first expert; those of the others follow, expert by expert.
+        """
+
+        def add(parameter: str, Wz: Tensor, z_norms: Tensor, routed: Routed) -> None:
+            if routed.rows != self._mask.numel():
+                self.misfits.update(columns[parameter])
+                return
+            experts, tokens, z_norms = (each.to(self._mask.device) for each in (routed.experts, routed.tokens, z_norms))
+            counted = self._mask.flatten()[tokens] & (z_norms != 0)
+            samples = tokens // self._mask.shape[1]
+            add_to(columns[parameter].start + experts, samples, nfn.amplification(Wz, z_norms), counted)
+            for at, part in parts[parameter].items():
+                ratio = nfn.amplification(part.of(Wz).flatten(-2), z_norms)
+                add_to(at + experts * len(parts[parameter]), samples, ratio, counted)
+
+        def add_to(columns: Tensor, samples: Tensor, ratio: Tensor, counted: Tensor) -> None:
+            ratio = torch.where(counted, ratio, 0).to(self._sum_dtype)
+            values = torch.stack([ratio, ratio.square(), counted.to(ratio)])
+            self._buffer.view(3, -1).index_add_(1, columns * len(self._mask) + samples, values)
+
+        return add
+
+    def read(self) -> Array:
+        """Sums, sums of squares and token counts, (3, samples, modules) float64: the one transfer of a pass."""
+        totals: Array = self._totals.cpu().double().transpose(1, 2).contiguous().numpy()
+        return totals
 
     def _norms_of(self, z: Tensor) -> Tensor:
-        """‖z‖ of every token, computed once where q, k, v (or gate, up) are given the same tensor."""
-        # Its version tells whether it was changed in place since.
+        """‖z‖ of every token, computed once where q, k, v (or gate, up) are given the same tensor, unchanged."""
         if self._input is None or self._input() is not z or self._version != z._version:
-            self._input, self._version, self._input_norms = weakref.ref(z), z._version, nfn.norms(z)
+            self._input, self._version, self._input_norms = (
+                weakref.ref(z),
+                z._version,
+                nfn.norms(z).to(self._mask.device),
+            )
         return self._input_norms

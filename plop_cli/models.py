@@ -6,23 +6,20 @@ is for what must be scored.
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
+import json
 import re
-import sys
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
-from plop_cli import hub
+from plop_cli import hub, quantization
 from plop_cli.errors import PlopError
 from plop_cli.fingerprints import count_elements, hash_files
 
-if TYPE_CHECKING:
-    pass
-
 DEMO = "demo"
-DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 _KEPT = (".safetensors", ".json", ".jinja", ".model", ".txt", ".tiktoken", ".py")
 _TRAINING_STATE = {"trainer_state.json", "generation_config.json"} | {
@@ -36,7 +33,9 @@ class ModelSource:
 
     `id` is what users call it, `label` the revision's human name ("main", "checkpoint-200", or ""), `revision` what
     pins the weights: a hub commit, or a hash of the files. `folder` is None while it is only on the hub, where it
-    consists of `files`. `elements` counts the weights by dtype, as safetensors names them.
+    consists of `files`. `elements` counts the weights by dtype, as safetensors names them. `quantization` names what
+    they are quantized to, in the files or, with `load_in`, when they are loaded. `adapter` is the folder of a PEFT
+    adapter that is merged into them, `adapter_hash` the start of a hash of its files.
     """
 
     id: str
@@ -47,16 +46,35 @@ class ModelSource:
     gguf_file: str | None = None
     elements: Counter[str] = field(default_factory=Counter)
     pickled: bool = False
+    quantization: str | None = None
+    load_in: str | None = None
+    adapter: Path | None = None
+    adapter_hash: str | None = None
 
     def __str__(self) -> str:
         return f"{self.id}@{self.label}" if self.label else self.id
 
 
-def identify(model: str, revision: str | None = None) -> ModelSource:
-    """Find MODEL: `demo`, a .gguf file, a folder, or a hub id (`org/name`, `org/name@revision`).
+def identify(
+    model: str, revision: str | None = None, *, adapter: str | None = None, load_in: str | None = None
+) -> ModelSource:
+    """Find MODEL: `demo`, a .gguf file, a folder of a model or of an adapter, or a hub id (`org/name@revision`).
 
-    Raises PlopError where there is no such model or it holds no weights.
+    Args: `adapter`, the folder of a PEFT adapter for it; `load_in`, "4bit" or "8bit".
+
+    Raises PlopError where there is no such model or it holds no weights, or where it is quantized already.
     """
+    source = _find(model, revision)
+    if adapter is not None:
+        source = _adapted(Path(adapter).expanduser(), source)
+    if load_in is None:
+        return source
+    if source.quantization:
+        raise PlopError(f"{source} is quantized already ({source.quantization}); leave out --load-in")
+    return replace(source, load_in=load_in, quantization=quantization.LOAD_IN[load_in])
+
+
+def _find(model: str, revision: str | None) -> ModelSource:
     if model == DEMO:
         return _gguf(_demo_file(), DEMO)
     path = Path(model).expanduser()
@@ -88,27 +106,87 @@ def _gguf(path: Path, name: str) -> ModelSource:
         folder=path.parent,
         gguf_file=path.name,
         elements=Counter({"F16": 2 * path.stat().st_size}),  # at most: few quantizations go below 4 bits a weight
+        quantization=quantization.name_of_gguf(path),
     )
 
 
 def _folder(path: Path) -> ModelSource:
+    if (path / "adapter_config.json").is_file() and not (path / "config.json").is_file():
+        return _adapted(path)
     if not (path / "config.json").is_file():
         raise PlopError(f"{path} has no config.json; give the folder that save_pretrained or the trainer wrote")
-    files = [f for f in sorted(path.iterdir()) if f.is_file() and f.suffix in _KEPT and f.name not in _TRAINING_STATE]
+    files = _kept(path)
     weights = [file for file in files if file.suffix == ".safetensors"]
     pickles = sorted(path.glob("pytorch_model*.bin"))
     if not weights and not pickles:
         raise PlopError(f"{path} holds no weights (*.safetensors); give the folder of a saved model")
-    absolute = path.resolve()
-    checkpoint = re.fullmatch(r"checkpoint-\d+", absolute.name)
+    run = _run_of_checkpoint(path)
     return ModelSource(
-        id=absolute.parent.name if checkpoint else absolute.name,
-        label=absolute.name if checkpoint else "",
+        id=run or path.resolve().name,
+        label=path.resolve().name if run else "",
         revision=hash_files(files if weights else files + pickles),
         folder=path,
         elements=sum(map(count_elements, weights), Counter()),
         pickled=not weights,
+        quantization=_quantization(path / "config.json"),
     )
+
+
+def _adapted(adapter: Path, base: ModelSource | None = None) -> ModelSource:
+    """`base`, by default the one that the adapter names, with the adapter: a revision of its own.
+
+    A checkpoint is called as the run it lies in, as for whole models; any other adapter is a revision of its base.
+    """
+    if not (adapter / "adapter_config.json").is_file():
+        raise PlopError(f"{adapter} has no adapter_config.json; give the folder that PEFT's save_pretrained wrote")
+    files = _kept(adapter)
+    pickle = adapter / "adapter_model.bin"
+    weights = adapter / "adapter_model.safetensors"
+    if not weights.is_file() and not pickle.is_file():
+        raise PlopError(f"{adapter} holds no adapter_model.safetensors; copy the folder again")
+    if base is None:
+        named = _read_json(adapter / "adapter_config.json")
+        name = named.get("base_model_name_or_path")
+        try:
+            base = _find(str(name), named.get("revision"))
+        except PlopError as error:
+            raise PlopError(f"the base model of {adapter}: {error}; or give BASE --adapter {adapter}") from error
+    run = _run_of_checkpoint(adapter)
+    own = hash_files(files if weights.is_file() else [*files, pickle])
+    return replace(
+        base,
+        id=run or base.id,
+        label=adapter.resolve().name,
+        revision=hashlib.sha256(f"{base.revision}\0{own}".encode()).hexdigest(),
+        pickled=base.pickled or not weights.is_file(),
+        adapter=adapter,
+        adapter_hash=own[:16],
+    )
+
+
+def _kept(folder: Path) -> list[Path]:
+    """The files that make a model what it is: weights, configurations, tokenizer, code."""
+    files = sorted(folder.iterdir())
+    return [f for f in files if f.is_file() and f.suffix in _KEPT and f.name not in _TRAINING_STATE]
+
+
+def _run_of_checkpoint(folder: Path) -> str | None:
+    """`run` for run/checkpoint-200, as the Trainer writes them."""
+    absolute = folder.resolve()
+    return absolute.parent.name if re.fullmatch(r"checkpoint-\d+", absolute.name) else None
+
+
+def _quantization(config: Path) -> str | None:
+    quantized = _read_json(config).get("quantization_config")
+    return quantization.name_of(quantized) if quantized else None
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(file.read_text())
+    except ValueError as error:
+        raise PlopError(f"{file} is not JSON ({error}); copy it again") from error
+    return content if isinstance(content, dict) else {}
 
 
 def _on_hub(name: str, revision: str | None) -> ModelSource:
@@ -130,7 +208,17 @@ def _on_hub(name: str, revision: str | None) -> ModelSource:
         files=tuple([file for file in names if file.endswith(_KEPT)] + ([] if weights else pickles)),
         elements=Counter(info.safetensors.parameters if info.safetensors else {}),
         pickled=not weights,
+        quantization=_hub_quantization(name, revision, info),
     )
+
+
+def _hub_quantization(name: str, revision: str | None, info: Any) -> str | None:
+    """From config.json itself, as it will be read when the hub cannot be reached: its answer holds an extract only."""
+    if "quantization_config" not in (info.config or {}):
+        return None
+    from huggingface_hub import hf_hub_download
+
+    return _quantization(Path(hf_hub_download(name, "config.json", revision=revision or "main")))
 
 
 def _cached_snapshot(name: str, revision: str | None) -> Path:
@@ -141,59 +229,3 @@ def _cached_snapshot(name: str, revision: str | None) -> Path:
         return Path(snapshot_download(name, revision=revision, local_files_only=True))
     except LocalEntryNotFoundError as error:
         raise hub.unreachable(f"model {name!r}") from error
-
-
-def resolve_device(device: str) -> str:
-    """`auto` is CUDA, else MPS, else the CPU. torch is imported only where an accelerator could be.
-
-    Raises PlopError for a device that is not here.
-    """
-    if device == "cpu" or (device == "auto" and not _accelerator_possible()):
-        return "cpu"
-    import torch
-
-    here = [f"cuda:{index}" for index in range(torch.cuda.device_count())]
-    here += ["mps"] if torch.backends.mps.is_available() else []
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else here[0] if here else "cpu"
-    if device not in (*here, *(["cuda"] if here and here[0] == "cuda:0" else [])):
-        raise PlopError(f"no device {device!r} here; there is {', '.join(['cpu', *here])} (or --device auto)")
-    return device
-
-
-def _accelerator_possible() -> bool:
-    """Whether torch could find a GPU: on Linux, whether a driver shows one (NVIDIA, AMD, WSL)."""
-    drivers = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
-    return sys.platform != "linux" or any(Path(driver).exists() for driver in drivers)
-
-
-def resolve_dtype(dtype: str, device: str, source: ModelSource) -> tuple[str, str | None]:
-    """What `--dtype auto` means here, and a note where that needs saying.
-
-    bfloat16 on CUDA; elsewhere float32, unless its 4 bytes a weight do not fit in memory: then the checkpoint's own.
-    """
-    if dtype != "auto":
-        return dtype, None
-    if device.startswith("cuda"):
-        return "bfloat16", None
-    needed, free = 4 * source.elements.total(), _available_memory()
-    stored = {"BF16": "bfloat16", "F16": "float16"}
-    own = stored.get(max(source.elements, key=source.elements.__getitem__, default="F32"), "float32")
-    if needed <= free or own == "float32":
-        return "float32", None
-    return (
-        own,
-        f"{source} would take {needed / 1e9:.1f} GB in float32 and {free / 1e9:.1f} GB are free: using its {own}",
-    )
-
-
-def _available_memory() -> int:
-    """Bytes this process may still take: what the machine has free, or its control group leaves it."""
-    import psutil
-
-    free: int = psutil.virtual_memory().available
-    try:
-        limit, used = (int(Path(f"/sys/fs/cgroup/memory.{what}").read_text()) for what in ("max", "current"))
-    except (OSError, ValueError):  # no control group, or "max": no limit
-        return free
-    return min(free, limit - used)

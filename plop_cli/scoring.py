@@ -7,9 +7,10 @@ scores.recommended    # the types that PLoP adapts
 
 from __future__ import annotations
 
-import inspect
 import time
-from collections.abc import Callable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -19,16 +20,24 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from plop_cli import __version__
-from plop_cli.batches import batches, tokenize
+from plop_cli.batches import Batch, batches, tokenize
 from plop_cli.choice import PLOP, Rule, looks, sure
+from plop_cli.distributed import ALONE, Group
 from plop_cli.engine import settings
 from plop_cli.errors import PlopError
-from plop_cli.hooks import evaluating, watching
-from plop_cli.measurement import measured, operator, summarize
+from plop_cli.experts import observing
+from plop_cli.forward import forward
+from plop_cli.hooks import ForwardHook, evaluating, watching
+from plop_cli.measurement import measured, summarize
+from plop_cli.memory import Fitting
 from plop_cli.meter import Meter
-from plop_cli.modules import body, linear_modules
+from plop_cli.modules import LinearModule, linear_modules
+from plop_cli.offload import execution_device, is_offloaded
+from plop_cli.operators import Operator, operators
+from plop_cli.parts import columns_of_parts, in_parts
+from plop_cli.quantization import name_of
 from plop_cli.texts import Text
-from plop_registry import ModuleScore, Run, SampleMatrix, Skipped, TypeScore
+from plop_registry import ModuleScore, PartScore, Run, SampleMatrix, Skipped, TypeScore
 
 Progress = Callable[[int, int], None]
 """Called after each batch with the real tokens done so far and in all."""
@@ -36,12 +45,13 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class NFNScores:
-    """What one pass found. `types` and `modules` as in the JSON form; `matrix` is what they were computed from."""
+    """What one pass found, as in the JSON form; `matrix` is what `types` and `modules` were computed from."""
 
     types: tuple[TypeScore, ...]
     modules: tuple[ModuleScore, ...]
     skipped: tuple[Skipped, ...]
     warnings: tuple[str, ...]
+    parts: tuple[PartScore, ...]
     matrix: SampleMatrix
     confidence: float
     tokens: int
@@ -70,6 +80,7 @@ class NFNScores:
             "modules": self.modules,
             "skipped": self.skipped,
             "warnings": self.warnings,
+            "parts": self.parts,
         }
         return Run(**found | identity)
 
@@ -88,9 +99,11 @@ def score(
     batch_tokens: int | None = None,
     seed: int = 0,
     chat: bool = False,
+    include: Sequence[str] = (),
     until: float | None = None,
     rule: Rule = PLOP,
     progress: Progress | None = None,
+    group: Group = ALONE,
 ) -> NFNScores:
     """NFN of every linear module of `model` on `texts` (paper, Definition 1 and Steps 1 to 3).
 
@@ -102,13 +115,15 @@ def score(
             depend on it.
         seed: of the 64 probes and of the bootstrap.
         chat: wrap each text as a user turn with the tokenizer's chat template.
+        include: towers of a multimodal model to score too, such as "vision", where texts run through them.
         until, rule: stop early: look after 8, 16, 32, … texts, and score no more once the set that `rule` chooses is
             the same in this share of resamples. The scores are those of the texts so far; `warnings` says so.
+        group: processes that share the texts (`distributed.join`); each is given all, and gets all scores.
 
     Raises PlopError where nothing can be scored: no texts, no tokens, no linear module, a text too long for the model.
     """
     started = time.perf_counter()
-    modules, skipped = linear_modules(model)
+    modules, skipped = linear_modules(model, include)
     if not modules:
         raise PlopError(f"{type(model).__name__} has no linear module to score; give a transformer with weights")
     _check_length(model, max_length)
@@ -117,48 +132,62 @@ def score(
     if not total:
         raise PlopError("no text holds a token to score; give texts that are not empty")
 
-    device = next(modules[0].module.parameters()).device
-    meter = Meter(samples=len(texts), modules=len(modules), device=device)
-    forward = body(model)
-    options = {"use_cache": False} if "use_cache" in inspect.signature(forward.forward).parameters else {}
-    budget, pad, done = batch_tokens or default_budget(device), tokenizer.pad_token_id or 0, 0
-    start = 0
+    device = execution_device(modules[0].module)
+    modules = in_parts(model, modules, device)
+    meter = Meter(samples=len(texts), columns=columns_of_parts(modules)[-1].stop, device=device)
+    run = forward(model, include)
+    budget, pad = batch_tokens or default_budget(device, is_offloaded(model)), tokenizer.pad_token_id or 0
+    mine = group.shard(tokens.ids)
+    start = done = 0
+
+    def step(batch: Batch) -> None:
+        here = batch.to(device)
+        with meter.batch(here.rows + start, here.mask):
+            run(here.input_ids, here.mask)
+
+    fitting = Fitting(step)
     with evaluating(model):
-        operators = [operator(module, _dtype(model), seed) for module in modules]
-        hooks = {m.module: meter.hook(column, operators[column].bias) for column, m in enumerate(modules)}
-        with watching(hooks):
+        with group.together():
+            probed = operators(modules, _dtype(model), seed=seed)
+        with _metered(modules, probed, meter):
             for end, enough in looks(len(texts), until) if until else [(len(texts), 1.0)]:
-                for batch in batches(tokens.ids[start:end], batch_tokens=budget, pad=pad):
-                    mask = batch.mask.to(device)
-                    with meter.batch(batch.rows.to(device) + start, mask):
-                        forward(input_ids=batch.input_ids.to(device), attention_mask=mask.long(), **options)
-                    done += int(batch.mask.sum())
-                    if progress:
-                        progress(done, total)
-                kept, left_out, matrix = measured(modules, operators, meter, texts[:end])
+                with group.together():
+                    for batch in batches(mine[start:end], batch_tokens=budget, pad=pad):
+                        fitting(batch)
+                        done += int(batch.mask.sum())
+                        if progress:
+                            progress(done, sum(map(len, mine)))
+                misfits = set[int]().union(*group.gather(meter.misfits))
+                found = measured(modules, probed, group.add(meter.read()), misfits, texts[:end])
+                fit, matrix = found.fit, found.matrix
                 start = end
                 if until:
-                    decided = sure([modules[column].type for column in kept], matrix, rule, seed=seed)
+                    decided = sure([modules[column].type for column in fit.kept], matrix, rule, seed=seed)
                     if decided >= enough:
                         break
 
-    if not kept:
-        raise PlopError("no module has a score: " + "; ".join(f"{s.name}: {s.reason}" for s in left_out[:3]))
+    if not fit.kept:
+        raise PlopError("no module has a score: " + "; ".join(f"{s.name}: {s.reason}" for s in fit.left_out[:3]))
     warnings = []
     if cut := sum(tokens.cut[:end]):
         warnings.append(f"{cut} of {end} texts were cut at {max_length} tokens (--max-length)")
+    if fitting.budget:
+        warnings.append(
+            f"{budget} tokens did not fit in memory at once: went on with {fitting.budget} (--batch-tokens)"
+        )
     if until:
         warnings.append(_why_it_stopped(end, len(texts), decided, until))
     dtype = str(_dtype(model)).removeprefix("torch.")
-    types, module_scores, confidence = summarize([modules[column] for column in kept], matrix, seed=seed)
+    types, module_scores, confidence = summarize([modules[column] for column in fit.kept], matrix, seed=seed)
     return NFNScores(
         types=types,
         modules=module_scores,
-        skipped=(*skipped, *left_out),
-        warnings=(*warnings, *(f"{s.name} is left out: {s.reason}" for s in left_out)),
+        skipped=(*skipped, *fit.left_out),
+        warnings=(*warnings, *fit.warnings),
+        parts=found.parts,
         matrix=matrix,
         confidence=confidence,
-        tokens=done,
+        tokens=sum(map(len, tokens.ids[:end])),
         duration=time.perf_counter() - started,
         model={
             "id": str(getattr(getattr(model, "config", None), "_name_or_path", "")),
@@ -167,13 +196,40 @@ def score(
             "dtype": dtype,
             "device": str(device),
         },
-        settings=settings(samples=end, max_length=max_length, seed=seed, dtype=dtype, chat=chat),
+        settings=settings(
+            samples=end,
+            max_length=max_length,
+            seed=seed,
+            dtype=dtype,
+            chat=chat,
+            quantization=_quantization(model),
+            include=include,
+        ),
     )
 
 
-def default_budget(device: torch.device) -> int:
-    """Tokens per forward: what fits a CPU's caches, or what fills an accelerator."""
-    return 1024 if device.type == "cpu" else 16384
+@contextmanager
+def _metered(modules: Sequence[LinearModule], probed: Sequence[Operator], meter: Meter) -> Iterator[None]:
+    """The meter's hooks on all modules, experts included."""
+    dense: dict[nn.Module, ForwardHook] = {}
+    columns, parts = (defaultdict[nn.Module, dict[str, Any]](dict) for _ in range(2))
+    for column, (m, at) in enumerate(zip(modules, columns_of_parts(modules), strict=True)):
+        of_parts = dict(zip(at, m.parts, strict=True))
+        if m.expert is None:
+            dense[m.module] = meter.hook(column, probed[column].bias, of_parts)
+        elif m.expert == 0:
+            columns[m.module][m.parameter] = range(column, column + len(getattr(m.module, m.parameter)))
+            parts[m.module][m.parameter] = of_parts
+    with watching(dense), observing({m: meter.experts_hook(columns[m], parts[m]) for m in columns}):
+        yield
+
+
+def default_budget(device: torch.device, offloaded: bool = False) -> int:
+    """Tokens per forward: what fits a CPU's caches, or what fills an accelerator.
+
+    Four times that where each forward fetches weights from elsewhere, which then takes a small part of the time.
+    """
+    return (1024 if device.type == "cpu" else 16384) * (4 if offloaded else 1)
 
 
 def _why_it_stopped(samples: int, most: int, decided: float, until: float) -> str:
@@ -195,3 +251,8 @@ def _check_length(model: nn.Module, max_length: int) -> None:
 
 def _dtype(model: nn.Module) -> torch.dtype:
     return next(parameter.dtype for parameter in model.parameters() if parameter.is_floating_point())
+
+
+def _quantization(model: nn.Module) -> str | None:
+    config = getattr(getattr(model, "config", None), "quantization_config", None)
+    return name_of(config if isinstance(config, dict) else config.to_dict()) if config else None

@@ -32,11 +32,12 @@ def influence(sums: Array, counts: Array) -> Array:
     """What each sample adds to the error of each module's mean, to first order (a ratio estimator, linearised).
 
     φ[i, m] = (S[i, m] − NFN_m · n[i, m]) / Σ_i n[i, m], so each column sums to 0. Standard errors and comparisons are
-    functions of it: average columns to get a type, subtract two runs' columns to pair them. Shape (samples, modules).
+    functions of it: average columns to get a type, subtract two runs' columns to pair them. Shape (samples, modules);
+    a column is NaN where all its tokens come from one sample, which cannot tell how samples differ.
     """
     with np.errstate(invalid="ignore"):
         phi: Array = (sums - module_means(sums, counts) * counts) / counts.sum(axis=0)
-    return phi
+    return np.where(np.count_nonzero(counts, axis=0) < 2, math.nan, phi)
 
 
 def standard_error(phi: Array) -> Array:
@@ -49,11 +50,21 @@ def standard_error(phi: Array) -> Array:
 
 
 def by_type(columns: Array, types: Sequence[str]) -> dict[str, Array]:
-    """The mean over the modules of each type (Step 2), along the last axis, in order of first appearance."""
+    """The mean over the modules of each type (Step 2), along the last axis, in order of first appearance.
+
+    NaN counts as absent: an expert may have no token in a resample. A type has NaN where all its modules do.
+    """
     index: dict[str, list[int]] = {}
     for position, name in enumerate(types):
         index.setdefault(name, []).append(position)
-    return {name: columns[..., positions].mean(axis=-1) for name, positions in index.items()}
+    return {name: _mean_of_finite(columns[..., positions]) for name, positions in index.items()}
+
+
+def _mean_of_finite(columns: Array) -> Array:
+    absent = np.isnan(columns)
+    with np.errstate(invalid="ignore"):
+        mean: Array = np.where(absent, 0, columns).sum(axis=-1) / (~absent).sum(axis=-1)
+    return mean
 
 
 def default_count(types: int) -> int:

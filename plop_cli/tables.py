@@ -47,7 +47,9 @@ def _advice(run: Run) -> Text:
 
 
 def _types(run: Run) -> Table:
-    table = plain_table("", "type", ">NFN", ">±", ">modules", "0 ┄ baseline 1 ┄")
+    tokens = _tokens_by_type(run)
+    columns = ("", "type", ">NFN", ">±", ">modules", *([">tokens each"] if tokens else []), "0 ┄ baseline 1 ┄")
+    table = plain_table(*columns)
     top = max((score.nfn for score in run.types), default=1.0)
     for score in run.types:
         table.add_row(
@@ -56,9 +58,13 @@ def _types(run: Run) -> Table:
             f"{score.nfn:.3f}",
             error(score.stderr),
             str(score.modules),
+            *([tokens[score.type]] if tokens else []),
             _bar(score.nfn, max(top, 1.0)),
             style="bold green" if score.recommended else "",
         )
+        for part in (part for part in run.parts if part.type == score.type):
+            blank = [""] * bool(tokens)
+            table.add_row("", f"  {part.part}", f"{part.nfn:.3f}", error(part.stderr), "", *blank, style="dim")
     return table
 
 
@@ -76,7 +82,8 @@ def _layers(run: Run) -> Table:
 
 
 def _modules(run: Run) -> Table:
-    table = plain_table("", "module", ">out × in", ">NFN", ">±")
+    uneven = bool(_tokens_by_type(run))
+    table = plain_table("", "module", ">out × in", ">NFN", ">±", *([">tokens"] if uneven else []))
     chosen = set(run.recommended)
     for module in sorted(run.modules, key=lambda module: module.nfn):
         table.add_row(
@@ -85,8 +92,19 @@ def _modules(run: Run) -> Table:
             f"{module.out_features} × {module.in_features}",
             f"{module.nfn:.3f}",
             error(module.stderr),
+            *([f"{module.tokens:,}"] if uneven else []),
         )
     return table
+
+
+def _tokens_by_type(run: Run) -> dict[str, str]:
+    """How many tokens each module of a type saw, "12 – 3,456"; empty where all modules of the run saw as many."""
+    seen: dict[str, set[int]] = {}
+    for module in run.modules:
+        seen.setdefault(module.type, set()).add(module.tokens)
+    if len(set().union(*seen.values())) < 2:
+        return {}
+    return {kind: " – ".join(f"{n:,}" for n in sorted({min(of), max(of)})) for kind, of in seen.items()}
 
 
 def nfn_map(run: Run) -> Table:

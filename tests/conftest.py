@@ -21,6 +21,17 @@ from plop_registry import ModuleScore, Run, SampleMatrix, Skipped, TypeScore
 MakeRun = Callable[..., tuple[Run, SampleMatrix]]
 
 
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """For small models: threads cost them more than they give, above all where others want the cores too."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 def _postgres_programs() -> Path | None:
     """The folder of initdb and pg_ctl: on Debian outside of $PATH, the newest version's where there are several."""
     asked = shutil.which("pg_config")

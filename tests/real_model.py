@@ -32,6 +32,16 @@ def _load(folder: Path) -> tuple[Any, Any]:
     return AutoModelForCausalLM.from_pretrained(**source, dtype=torch.float32), AutoTokenizer.from_pretrained(**source)
 
 
+def save_smollm2(folder: Path, dtype: torch.dtype = torch.float32) -> None:
+    """SmolLM2 as a folder of safetensors, which is what quantizing and offloading start from."""
+    model, tokenizer = smollm2()
+    config = type(model.config)(**{k: v for k, v in model.config.to_dict().items() if k != "quantization_config"})
+    plain = type(model)(config)
+    plain.load_state_dict(model.state_dict())
+    plain.to(dtype).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
 def sample_texts(name: str, count: int) -> list[str]:
     """The `count` shortest of the texts in `plop_cli/samples/NAME.jsonl`, in file order."""
     texts = [json.loads(line)["text"] for line in (SAMPLES / f"{name}.jsonl").read_text().splitlines()]

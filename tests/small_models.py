@@ -16,7 +16,6 @@ from transformers import (
     PreTrainedTokenizerFast,
     Qwen2Config,
 )
-from transformers.pytorch_utils import Conv1D
 
 
 def gaussian(*shape: int, seed: int) -> Tensor:
@@ -37,21 +36,21 @@ def gpt2() -> Any:
     config = GPT2Config(
         vocab_size=257, n_positions=256, n_embd=96, n_layer=3, n_head=4, bos_token_id=None, eos_token_id=None
     )
-    return _uneven(AutoModelForCausalLM, config)
+    return uneven(AutoModelForCausalLM, config)
 
 
-def qwen2() -> Any:
+def qwen2(*, hidden_size: int = 96, intermediate_size: int = 224) -> Any:
     """Biases on q, k and v alone; fewer key than query heads."""
     config = Qwen2Config(
         vocab_size=257,
-        hidden_size=96,
-        intermediate_size=224,
+        hidden_size=hidden_size,
+        intermediate_size=intermediate_size,
         num_hidden_layers=3,
         num_attention_heads=4,
         num_key_value_heads=2,
         max_position_embeddings=256,
     )
-    return _uneven(AutoModelForCausalLM, config)
+    return uneven(AutoModelForCausalLM, config)
 
 
 def bert() -> Any:
@@ -64,21 +63,22 @@ def bert() -> Any:
         num_attention_heads=4,
         max_position_embeddings=256,
     )
-    return _uneven(AutoModelForMaskedLM, config)
+    return uneven(AutoModelForMaskedLM, config)
 
 
 @torch.no_grad()
-def _uneven(kind: Any, config: Any) -> Any:
+def uneven(kind: Any, config: Any) -> Any:
     """Singular values that fall off and biases that are not zero, so that NFN is not 1 everywhere, as it is at init."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
         model = kind.from_config(config)
         for module in model.modules():
-            if isinstance(module, nn.Linear | Conv1D):
-                U, S, V = torch.linalg.svd(module.weight, full_matrices=False)
-                module.weight.copy_(U * torch.arange(1, len(S) + 1).pow(-0.4) @ V)
-            if getattr(module, "bias", None) is not None:
-                module.bias.copy_(torch.randn_like(module.bias) / 2)
+            for name, parameter in module.named_parameters(recurse=False):
+                if name.endswith("bias"):
+                    parameter.copy_(torch.randn_like(parameter) / 2)
+                elif parameter.ndim > 1 and not isinstance(module, nn.Embedding | nn.Conv1d | nn.Conv2d | nn.Conv3d):
+                    U, S, V = torch.linalg.svd(parameter, full_matrices=False)
+                    parameter.copy_(U * torch.arange(1, S.shape[-1] + 1).pow(-0.4) @ V)
     return model.eval()
 
 

@@ -158,10 +158,14 @@ FAMILIES = {
     "bert": (("key", "query", "value"), ("intermediate.dense", "layer.output.dense"), {"attention.output.dense"}),
     "deepseek_v3": (
         ("kv_a_proj_with_mqa", "kv_b_proj", "q_b_proj"),
-        tuple(f"{place}.{name}" for place in ("mlp", "shared_experts") for name in (D, G, U)),
+        (
+            "experts.down_proj",
+            "gate_up_proj",
+            *(f"{place}.{name}" for place in ("mlp", "shared_experts") for name in (D, G, U)),
+        ),
         {O, "q_a_proj"},
     ),
-    "mixtral": ((K, Q, V), (), {O}),
+    "mixtral": ((K, Q, V), (D, "gate_up_proj"), {O}),
 }
 
 

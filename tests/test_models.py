@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from plop_cli import fingerprints, models
+from plop_cli import devices, fingerprints, models
+from plop_cli.devices import resolve_device, resolve_dtype
 from plop_cli.errors import PlopError
 from plop_cli.loading import load, skeleton
-from plop_cli.models import ModelSource, identify, resolve_device, resolve_dtype
+from plop_cli.models import ModelSource, identify
 from small_models import byte_tokenizer, qwen2
 
 
@@ -169,9 +170,9 @@ def test_a_device_that_is_not_here() -> None:
 
 def test_auto_is_the_checkpoints_own_dtype_where_float32_does_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     source = ModelSource("m", "", "r", None, elements=Counter({"BF16": 10**9, "F32": 1000}))
-    monkeypatch.setattr(models, "_available_memory", lambda: 5 * 10**9)
+    monkeypatch.setattr(devices, "available_memory", lambda: 5 * 10**9)
     assert resolve_dtype("auto", "cpu", source) == ("float32", None)
-    monkeypatch.setattr(models, "_available_memory", lambda: 3 * 10**9)
+    monkeypatch.setattr(devices, "available_memory", lambda: 3 * 10**9)
     dtype, note = resolve_dtype("auto", "cpu", source)
     assert dtype == "bfloat16"
     assert note == "m would take 4.0 GB in float32 and 3.0 GB are free: using its bfloat16"

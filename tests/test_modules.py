@@ -114,14 +114,15 @@ def test_the_same_layer_of_an_encoder_and_of_a_decoder_are_two_types() -> None:
 
 
 def test_no_module_is_known_by_its_name() -> None:
-    """With every name in the blocks spelled backwards, the same modules are scored and the same are skipped."""
+    """With every module's name in the blocks spelled backwards, the same are scored and the same are skipped."""
     model = on_meta(AutoModelForCausalLM, MixtralConfig(**GROUPED, num_local_experts=4))
     scored, skipped = linear_modules(model)
     for module in list(model.model.layers.modules()):
         if not isinstance(module, nn.ModuleList):
             module._modules = {name[::-1]: child for name, child in module._modules.items()}
     backwards, skipped_backwards = linear_modules(model)
-    assert [module.type[::-1] for module in backwards] == [module.type for module in scored]
+    names = [module.type if module.expert is not None else module.type[::-1] for module in backwards]
+    assert names == [module.type for module in scored], "experts are parameters, named by transformers"
     assert [module.module for module in backwards] == [module.module for module in scored]
     assert [module.reason for module in skipped_backwards] == [module.reason for module in skipped]
 
@@ -140,7 +141,7 @@ def test_embeddings_norms_and_the_output_head_are_skipped_with_a_reason_each() -
     found = reasons(llama())
     assert found["lm_head"] == "the output head: its product is not computed"
     assert found["model.embed_tokens"] == "an embedding looks rows up"
-    assert found["model.norm"] == "LlamaRMSNorm scales its input element by element"
+    assert found["model.norm"] == "LlamaRMSNorm holds vectors, no matrix"
     assert len(found) == 7
 
 
@@ -163,12 +164,14 @@ def test_every_module_with_weights_is_either_scored_or_skipped_with_a_reason() -
     [MixtralConfig(**GROUPED, num_local_experts=4), Qwen3MoeConfig(**GROUPED, num_experts=4, moe_intermediate_size=16)],
     ids=["mixtral", "qwen3-moe"],
 )
-def test_a_router_is_skipped_and_so_are_experts_stacked_in_one_tensor(config: Any) -> None:
+def test_a_router_is_skipped_and_experts_stacked_in_one_tensor_are_scored_one_by_one(config: Any) -> None:
     model = on_meta(AutoModelForCausalLM, config)
-    assert types(model) == ATTENTION
-    found = reasons(model)
-    assert found["model.layers.0.mlp.gate"] == "a router chooses experts"
-    assert "holds several experts in one tensor" in found["model.layers.1.mlp.experts"]
+    assert types(model) == [*ATTENTION, "gate_up_proj", "down_proj"]
+    assert reasons(model)["model.layers.0.mlp.gate"] == "a router chooses experts"
+    down = [module for module in linear_modules(model)[0] if module.place == "model.layers.1.mlp.experts.down_proj"]
+    assert [module.name for module in down] == [f"model.layers.1.mlp.experts.down_proj[{i}]" for i in range(4)]
+    inner = getattr(config, "moe_intermediate_size", config.intermediate_size)
+    assert {(module.in_features, module.out_features) for module in down} == {(inner, 32)}
 
 
 def test_a_router_over_a_list_of_experts_is_skipped_and_the_experts_are_not() -> None:
@@ -184,7 +187,7 @@ def test_a_router_over_a_list_of_experts_is_skipped_and_the_experts_are_not() ->
 )
 def test_a_classification_head_is_skipped(config: Any, head: str) -> None:
     model = on_meta(AutoModelForSequenceClassification, config)
-    assert reasons(model)[head] == "outside the model's body (Linear)"
+    assert reasons(model)[head] == "a head on top of the model's body: it is not run"
 
 
 @pytest.mark.parametrize(
@@ -201,7 +204,8 @@ def test_of_a_multimodal_model_only_the_language_model_is_scored(config: Any) ->
     assert types(model) == ATTENTION + MLP
     assert all("language_model.layers" in module.name for module in modules)
     tower = {module.name: module.reason for module in skipped if "vision_tower" in module.name}
-    assert tower["model.vision_tower.encoder.layers.0.self_attn.q_proj"] == "outside the model's body (Linear)"
+    assert set(tower.values()) == {"the vision tower: texts do not run through it"}
+    assert "model.vision_tower.encoder.layers.0.self_attn.q_proj" in tower
     assert any("projector" in module.name for module in skipped)
 
 

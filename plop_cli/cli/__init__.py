@@ -5,27 +5,51 @@ Commands import what they need when they run, so that `plop --help` and `plop hi
 
 from __future__ import annotations
 
+import logging
 import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
 from plop_cli import __version__
-from plop_cli.cli.console import fail
+from plop_cli.cli.console import fail, silence
+from plop_cli.distributed import rank
 from plop_cli.errors import PlopError
 from plop_registry import RegistryError
 
+_GRACE = 2.0
+"""Seconds."""
+
+
+@contextmanager
+def _behind_the_first() -> Iterator[None]:
+    """Says nothing, and does not fail before the first process could say why: torchrun would end that one too."""
+    with silence():
+        try:
+            yield
+        except typer.Exit as end:
+            if end.exit_code:
+                time.sleep(_GRACE)
+            raise
+
 
 class _Boundary(TyperGroup):
-    """Turns what a user can mend into one line on stderr and exit 1; bugs keep their traceback."""
+    """Turns what a user can mend into one line on stderr and exit 1; bugs keep their traceback.
+
+    Of several processes (torchrun) only the first speaks.
+    """
 
     def invoke(self, ctx: Any) -> Any:
-        try:
-            return super().invoke(ctx)
-        except (PlopError, RegistryError) as error:
-            fail(error)
-            raise typer.Exit(1) from None
+        with _behind_the_first() if rank() else nullcontext():
+            try:
+                return super().invoke(ctx)
+            except (PlopError, RegistryError) as error:
+                fail(error)
+                raise typer.Exit(1) from None
 
 
 app = typer.Typer(
@@ -53,8 +77,10 @@ def _plop(
 
 def main() -> None:
     """The `plop` command."""
-    # The libraries' own progress bars would break ours, and speak where stderr is no terminal.
+    # The libraries' own progress bars would break ours, and speak where stderr is no terminal; so do their warnings.
     os.environ.setdefault("TQDM_DISABLE", "1")
+    for library in ("accelerate", "bitsandbytes", "torchao", "torch.utils._pytree"):
+        logging.getLogger(library).setLevel(logging.ERROR)
     app()
 
 

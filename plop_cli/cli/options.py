@@ -15,6 +15,20 @@ class DtypeName(StrEnum):
     float16 = "float16"
 
 
+class Precision(StrEnum):
+    four = "4bit"
+    eight = "8bit"
+
+
+class Elsewhere(StrEnum):
+    cpu = "cpu"
+    disk = "disk"
+
+
+class Spread(StrEnum):
+    auto = "auto"
+
+
 Samples = Annotated[int, typer.Option("--samples", "-n", help="Texts to draw from each task.")]
 MaxLength = Annotated[int, typer.Option("--max-length", help="Tokens per text; longer texts are cut.")]
 BatchTokens = Annotated[
@@ -43,3 +57,21 @@ Template = Annotated[str | None, typer.Option("--template", help='Make the text 
 Chat = Annotated[bool, typer.Option("--chat", help="Wrap each text as a user turn with the chat template.")]
 TrustRemoteCode = Annotated[bool, typer.Option("--trust-remote-code", help="Run the code that a model brings along.")]
 AllowPickle = Annotated[bool, typer.Option("--allow-pickle", help="Load pickled weights, which can run code.")]
+Adapter = Annotated[
+    str | None,
+    typer.Option("--adapter", help="Folder of a PEFT adapter to merge into MODEL. MODEL may be such a folder too."),
+]
+LoadIn = Annotated[
+    Precision | None, typer.Option("--load-in", help="Quantize the weights with bitsandbytes: nf4 or int8.")
+]
+Offload = Annotated[
+    Elsewhere | None,
+    typer.Option("--offload", help="Where weights go that do not fit: main memory (from a GPU), or the disk."),
+]
+MaxMemory = Annotated[
+    str | None,
+    typer.Option(
+        "--max-memory", help="What weights may take on the device, such as 2GB. Default: 80% of what is free."
+    ),
+]
+DeviceMap = Annotated[Spread | None, typer.Option("--device-map", help="auto: split each model over all GPUs.")]

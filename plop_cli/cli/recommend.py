@@ -110,6 +110,11 @@ def recommend(
     registry: filters.Registry = None,
     trust_remote_code: options.TrustRemoteCode = False,
     allow_pickle: options.AllowPickle = False,
+    adapter: options.Adapter = None,
+    load_in: options.LoadIn = None,
+    offload: options.Offload = None,
+    max_memory: options.MaxMemory = None,
+    device_map: options.DeviceMap = None,
 ) -> None:
     """Say where LoRA adapters go in MODEL for TASK: types, rank, cost, and the config to paste.
 
@@ -138,7 +143,7 @@ def recommend(
         parse_match(match)
     wanted: dict[str, Any] = {"types": types, "below": below, "invert": invert, "exclude": _listed(exclude)}
     parameters = None if budget is None else parse_count(budget)
-    source = _source(model, revision, only_config=bool(targets))
+    source = _source(model, revision, adapter, load_in, only_config=bool(targets))
     body = anatomy(skeleton(source, trust_remote_code=trust_remote_code))
     request = Request(
         samples=samples,
@@ -153,6 +158,11 @@ def recommend(
         chat=chat,
         trust_remote_code=trust_remote_code,
         allow_pickle=allow_pickle,
+        adapter=adapter,
+        load_in=load_in,
+        offload=offload,
+        max_memory=max_memory,
+        split=device_map is not None,
         until=confidence,
         rule=rule_of(sorted({module.type for module in body.modules}), **wanted),
     )
@@ -176,13 +186,15 @@ def _listed(names: str | None) -> list[str]:
     return [name.strip() for name in (names or "").split(",") if name.strip()]
 
 
-def _source(model: str, revision: str | None, *, only_config: bool) -> ModelSource:
+def _source(
+    model: str, revision: str | None, adapter: str | None, load_in: str | None, *, only_config: bool
+) -> ModelSource:
     from plop_cli.models import ModelSource, identify
 
     folder = Path(model).expanduser()
     if only_config and (folder / "config.json").is_file():
         return ModelSource(id=folder.resolve().name, label="", revision="", folder=folder)
-    return identify(model, revision)
+    return identify(model, revision, adapter=adapter, load_in=load_in)
 
 
 def _scores(

@@ -49,6 +49,10 @@ def score(
     column: options.Column = None,
     template: options.Template = None,
     chat: options.Chat = False,
+    include: Annotated[
+        list[str] | None,
+        typer.Option(metavar="TOWER", help="Score this tower of a multimodal model too (vision), if texts reach it."),
+    ] = None,
     nfn_map: Annotated[bool, typer.Option("--map", help="Show the NFN-map too: layers by types.")] = False,
     by: Annotated[By, typer.Option(help="What the rows of the table are.")] = By.type,
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
@@ -62,6 +66,11 @@ def score(
     force: Annotated[bool, typer.Option("--force", help="Score anew what the registry already has.")] = False,
     trust_remote_code: options.TrustRemoteCode = False,
     allow_pickle: options.AllowPickle = False,
+    adapter: options.Adapter = None,
+    load_in: options.LoadIn = None,
+    offload: options.Offload = None,
+    max_memory: options.MaxMemory = None,
+    device_map: options.DeviceMap = None,
 ) -> None:
     """Score MODELs on TASKs: one forward pass each, NFN by module type, lowest first.
 
@@ -70,7 +79,7 @@ def score(
     Example: [bold]plop score demo --task sample/math --map[/bold]
     """
     if list_modules:
-        _list_modules(models, revision, json=json, trust_remote_code=trust_remote_code)
+        _list_modules(models, revision, include or [], json=json, trust_remote_code=trust_remote_code)
         return
     if not tasks:
         raise typer.BadParameter("give at least one, such as --task math or --task sample/math", param_hint="--task")
@@ -89,10 +98,16 @@ def score(
         column=column,
         template=template,
         chat=chat,
+        include=tuple(include or ()),
         trust_remote_code=trust_remote_code,
         allow_pickle=allow_pickle,
         force=force,
         until=confidence if until_decided else None,
+        adapter=adapter,
+        load_in=load_in,
+        offload=offload,
+        max_memory=max_memory,
+        split=device_map is not None,
     )
     found, failed = [], []
     with Registry(registry) as store:
@@ -122,7 +137,9 @@ def score(
         raise typer.Exit(1)
 
 
-def _list_modules(models: list[str], revision: str | None, *, json: bool, trust_remote_code: bool) -> None:
+def _list_modules(
+    models: list[str], revision: str | None, include: list[str], *, json: bool, trust_remote_code: bool
+) -> None:
     from plop_cli import tables
     from plop_cli.loading import skeleton
     from plop_cli.models import identify
@@ -130,7 +147,8 @@ def _list_modules(models: list[str], revision: str | None, *, json: bool, trust_
 
     listed = []
     for model in models:
-        modules, skipped = linear_modules(skeleton(identify(model, revision), trust_remote_code=trust_remote_code))
+        source = identify(model, revision)
+        modules, skipped = linear_modules(skeleton(source, trust_remote_code=trust_remote_code), include)
         if json:
             columns = ("name", "type", "layer", "in_features", "out_features")
             listed.append(

@@ -12,11 +12,12 @@ from plop_registry.errors import RegistryError
 from plop_registry.frame import to_frame
 from plop_registry.location import default_url
 from plop_registry.matrix import SampleMatrix
-from plop_registry.runs import ModuleScore, Run, Skipped, TypeScore, run_key
+from plop_registry.runs import ModuleScore, PartScore, Run, Skipped, TypeScore, run_key
 from plop_registry.store import Registry
 
 __all__ = [
     "ModuleScore",
+    "PartScore",
     "Registry",
     "RegistryError",
     "Run",

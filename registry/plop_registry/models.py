@@ -103,6 +103,7 @@ class RunRow(Base, table=True):
     confidence: float | None
     skipped: list[dict[str, str]] = Field(sa_type=JSON)
     warnings: list[str] = Field(sa_type=JSON)
+    parts: list[dict[str, Any]] | None = Field(default=None, sa_type=JSON)
 
 
 class TypeRow(Base, table=True):

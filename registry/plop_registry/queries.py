@@ -27,7 +27,7 @@ from sqlalchemy import (
 
 from plop_registry.globs import fits
 from plop_registry.models import MODELS, MODULE_SCORES, RUNS, SAMPLE_MATRICES, TASKS, TYPE_SCORES
-from plop_registry.runs import ModuleScore, Run, Skipped, TypeScore
+from plop_registry.runs import ModuleScore, PartScore, Run, Skipped, TypeScore
 
 Condition = ColumnElement[bool]
 
@@ -45,7 +45,7 @@ _RUN_COLUMNS = (
     TASKS.c.texts_hash,
     TASKS.c.samples,
 )
-_OWN_COLUMNS = {column.name for column in RUNS.c} - {"number", "model", "task", "skipped", "warnings"}
+_OWN_COLUMNS = {column.name for column in RUNS.c} - {"number", "model", "task", "skipped", "warnings", "parts"}
 
 
 class Reader:
@@ -175,7 +175,7 @@ class Writer(Reader):
             "samples": run.samples,
         }
         fields = {name: getattr(run, name) for name in _OWN_COLUMNS}
-        fields |= {"skipped": content["skipped"], "warnings": content["warnings"]}
+        fields |= {"skipped": content["skipped"], "warnings": content["warnings"], "parts": content.get("parts")}
         fields |= {"model": self._number_of(MODELS, model), "task": self._number_of(TASKS, task)}
         number = self._insert(RUNS, fields)
         modules = [{"position": position, **score} for position, score in enumerate(content["modules"])]
@@ -247,4 +247,5 @@ def _run(fields: dict[str, Any], types: Iterable[TypeScore], modules: Iterable[M
     del fields["number"]
     fields["skipped"] = tuple(Skipped(**skipped) for skipped in fields["skipped"])
     fields["warnings"] = tuple(fields["warnings"])
+    fields["parts"] = tuple(PartScore(**part) for part in fields["parts"] or ())
     return Run(**fields, types=tuple(types), modules=tuple(modules))

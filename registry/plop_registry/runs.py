@@ -47,6 +47,18 @@ class ModuleScore:
 
 
 @dataclass(frozen=True, slots=True)
+class PartScore:
+    """A part of a fused type, such as the queries of `qkv_proj`: for insight, as no adapter can go there alone."""
+
+    type: str
+    part: str
+    modules: int
+    nfn: float
+    nfn_squared: float
+    stderr: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Skipped:
     """A linear module that was not scored, and why."""
 
@@ -85,6 +97,7 @@ class Run:
     modules: tuple[ModuleScore, ...] = ()
     skipped: tuple[Skipped, ...] = ()
     warnings: tuple[str, ...] = ()
+    parts: tuple[PartScore, ...] = ()
 
     def __post_init__(self) -> None:
         if self.created_at.tzinfo is None:
@@ -102,7 +115,10 @@ class Run:
         return {"run_id": self.id, "cached": cached, **self.content()}
 
     def content(self) -> dict[str, Any]:
-        """What the id is a hash of and an export line carries. Frozen: one more key would change every id."""
+        """What the id is a hash of and an export line carries. Frozen: one more key would change every id.
+
+        `parts`, which came later, is a key only where there are any.
+        """
         return {
             "key": self.key,
             "created_at": self.created_at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
@@ -130,6 +146,7 @@ class Run:
             "modules": [_as_json(score) for score in self.modules],
             "skipped": [{"name": skipped.name, "reason": skipped.reason} for skipped in self.skipped],
             "warnings": list(self.warnings),
+            **({"parts": [_as_json(score) for score in self.parts]} if self.parts else {}),
         }
 
     @classmethod
@@ -160,6 +177,7 @@ class Run:
             modules=tuple(ModuleScore(**_from_json(score)) for score in content["modules"]),
             skipped=tuple(Skipped(**skipped) for skipped in content["skipped"]),
             warnings=tuple(content["warnings"]),
+            parts=tuple(PartScore(**_from_json(score)) for score in content.get("parts", ())),
         )
 
 
@@ -199,7 +217,7 @@ def finite(value: float | None) -> float | None:
 _FLOATS = frozenset({"nfn", "nfn_squared", "stderr", "confidence"})
 
 
-def _as_json(score: TypeScore | ModuleScore) -> dict[str, Any]:
+def _as_json(score: TypeScore | ModuleScore | PartScore) -> dict[str, Any]:
     values = ((name, getattr(score, name)) for name in score.__slots__)
     return {name: finite(value) if name in _FLOATS else value for name, value in values}
 

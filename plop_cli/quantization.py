@@ -1,0 +1,68 @@
+"""What weights are quantized to: its name, for the key of a run; and how transformers is asked for it.
+
+Names are short and tell precision first: `nf4` and `int8` are bitsandbytes', others carry their method (`torchao-…`,
+`gptq-4bit`, `gguf-Q4_K_M`).
+"""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from plop_cli.errors import PlopError
+
+LOAD_IN = {"4bit": "nf4", "8bit": "int8"}
+"""What `--load-in` takes, and the names of what comes out."""
+
+
+def name_of(config: Mapping[str, Any]) -> str:
+    """The name for a checkpoint's `quantization_config`, as config.json or transformers holds it."""
+    method = config.get("quant_method", "bitsandbytes")
+    method = getattr(method, "value", method)  # an enum in transformers
+    if method == "bitsandbytes":
+        return "int8" if config.get("load_in_8bit") else str(config.get("bnb_4bit_quant_type", "fp4"))
+    if method == "torchao":
+        kind = config["quant_type"]
+        return f"torchao-{kind if isinstance(kind, str) else kind['default']['_type']}"
+    return f"{method}-{config['bits']}bit" if "bits" in config else str(method)
+
+
+def name_of_gguf(file: Path) -> str:
+    """What a GGUF file says that most of its tensors are; "gguf" where it does not say."""
+    from gguf import LlamaFileType
+
+    key = b"general.file_type\4\0\0\0"  # 4: an unsigned 32-bit integer follows
+    with file.open("rb") as stream:
+        try:
+            with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
+                place = content.find(key, 0, 1 << 26)  # far beyond any vocabulary, well before the end of the weights
+                kind = LlamaFileType(int.from_bytes(content[place + len(key) :][:4], "little")) if place > 0 else None
+        except ValueError:  # an empty file, or a kind of the future
+            kind = None
+    return f"gguf-{kind.name.removeprefix('MOSTLY_')}" if kind is not None else "gguf"
+
+
+def config_for(load_in: str, dtype: Any) -> Any:
+    """What from_pretrained is given for `--load-in`; what is not quantized, and the products, are in `dtype`."""
+    from transformers import BitsAndBytesConfig
+
+    if load_in == "8bit":
+        return BitsAndBytesConfig(load_in_8bit=True)
+    return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype)
+
+
+def package_of(name: str | None) -> str | None:
+    """The package that weights quantized to `name` need, of those that plop's extras bring."""
+    if name in ("nf4", "fp4", "int8"):
+        return "bitsandbytes"
+    return "torchao" if name and name.startswith("torchao-") else None
+
+
+def require(package: str, what: str) -> None:
+    """Raise PlopError, naming the extra that brings it, where `what` needs a package that is not installed."""
+    if find_spec(package) is None:
+        extra = "peft" if package == "peft" else "quant"
+        raise PlopError(f"{what} needs {package}, which is not installed; pip install 'plop-cli[{extra}]'")
