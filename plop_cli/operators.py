@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache, partial
 from typing import cast
 
 import numpy as np
@@ -36,21 +37,22 @@ class Operator:
 def operators(modules: Sequence[LinearModule], dtype: torch.dtype, *, seed: int) -> list[Operator]:
     """One for each module, in their order, from probes in `dtype` (the weight's own where it can be read)."""
     found: list[Operator] = []
+    probes = cache(partial(nfn.unit_probes, seed=seed))
     for module in modules:
         if module.expert is None:
-            found.append(_dense(module, dtype, seed))
+            found.append(_dense(module, dtype, probes(module.in_features)))
         elif module.expert == 0:
-            found += _experts(module, seed)
+            found += _experts(module, probes(module.in_features))
     return found
 
 
-def _dense(module: LinearModule, dtype: torch.dtype, seed: int) -> Operator:
+def _dense(module: LinearModule, dtype: torch.dtype, u: Tensor) -> Operator:
     linear = module.module
     with fetched(linear) as forward:
         weight = linear.weight
         assert isinstance(weight, Tensor)
         readable = type(weight) in (Tensor, nn.Parameter) and weight.is_floating_point()
-        u = nfn.unit_probes(module.in_features, seed=seed).to(weight.device, weight.dtype if readable else dtype)
+        u = u.to(weight.device, weight.dtype if readable else dtype)
         # A zero input comes out as the bias, whatever the class keeps it in.
         bias = forward(torch.zeros_like(u[:1]))[0] if getattr(linear, "bias", None) is not None else None
 
@@ -82,11 +84,11 @@ def _squares(W: Tensor) -> Tensor:
     return cast(Tensor, torch.linalg.vector_norm(W, dtype=torch.float32).square())
 
 
-def _experts(first: LinearModule, seed: int) -> Iterator[Operator]:
+def _experts(first: LinearModule, u: Tensor) -> Iterator[Operator]:
     """All experts of one parameter; the weights are viewed, not copied, and one transfer brings all their norms."""
     with fetched(first.module):
         weights = experts.matrices(first.module, first.parameter)
-        u = nfn.unit_probes(first.in_features, seed=seed).to(weights.device, weights.dtype)
+        u = u.to(weights.device, weights.dtype)
         u_norms, rows = nfn.norms(u), _whole_and_parts(first)
         r, squares = [], []
         for W in weights:

@@ -111,7 +111,7 @@ def score(
         model: a transformers model, on any device and in any dtype; left as it was found.
         texts: strings, or conversations (lists of role/content messages), which go through the chat template.
         max_length: tokens per text; longer texts are cut, and `warnings` says how many.
-        batch_tokens: tokens per forward, padding included (default 1,024 on the CPU, 16,384 elsewhere). Scores do not
+        batch_tokens: tokens per forward, padding included (default 512 on the CPU, 16,384 elsewhere). Scores do not
             depend on it.
         seed: of the 64 probes and of the bootstrap.
         chat: wrap each text as a user turn with the tokenizer's chat template.
@@ -227,9 +227,11 @@ def _metered(modules: Sequence[LinearModule], probed: Sequence[Operator], meter:
 def default_budget(device: torch.device, offloaded: bool = False) -> int:
     """Tokens per forward: what fits a CPU's caches, or what fills an accelerator.
 
-    Four times that where each forward fetches weights from elsewhere, which then takes a small part of the time.
+    More where each forward fetches weights from elsewhere, which then takes a small part of the time.
     """
-    return (1024 if device.type == "cpu" else 16384) * (4 if offloaded else 1)
+    if device.type == "cpu":
+        return 4096 if offloaded else 512
+    return 65536 if offloaded else 16384
 
 
 def _why_it_stopped(samples: int, most: int, decided: float, until: float) -> str:

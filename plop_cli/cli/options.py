@@ -36,7 +36,7 @@ BatchTokens = Annotated[
     typer.Option(
         "--batch-tokens",
         min=1,
-        help="Tokens per forward, padding included. Default: 1,024 on the CPU, 16,384 elsewhere.",
+        help="Tokens per forward, padding included. Default: 512 on the CPU, 16,384 elsewhere.",
     ),
 ]
 Confidence = Annotated[
