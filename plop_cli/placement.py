@@ -15,7 +15,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from plop_cli.choice import Choice
-from plop_cli.exports.matching import Targets, shortest
+from plop_cli.exports.matching import Targeting, Targets, adapted, target
 from plop_cli.ranks import BYTES, Linear, Strategy, cost, rank_for
 from plop_registry.runs import finite
 
@@ -38,6 +38,8 @@ class Placement:
     """Those that get an adapter."""
     names: tuple[str, ...] = field(repr=False)
     """All modules of the model, among which `targets` must hit `modules` and nothing else."""
+    stacks: tuple[str, ...] = field(default=(), repr=False)
+    """The model's parameters that hold all experts of a layer."""
     rank: int
     alpha: int
     rslora: bool = False
@@ -46,14 +48,28 @@ class Placement:
     strategies: tuple[Strategy, ...] = ()
 
     @cached_property
+    def targeting(self) -> Targeting:
+        """How PEFT is told which modules, and which parameters."""
+        return target(self.matched_modules, self.names, self.stacks)
+
+    @property
     def targets(self) -> Targets:
         """PEFT's `target_modules`: a sorted list of names, or a regex where no list can say it."""
-        return shortest(self.matched_modules, self.names)
+        return self.targeting.modules
+
+    @property
+    def target_parameters(self) -> tuple[str, ...]:
+        """PEFT's `target_parameters`: what holds fused experts, and the weights of what PEFT would take for that."""
+        return self.targeting.parameters
 
     @property
     def matched_modules(self) -> list[str]:
-        """Full names of the modules that get an adapter."""
-        return [module.name for module in self.modules]
+        """Full names of the modules that get an adapter, and of the parameters of fused experts that do."""
+        return list(dict.fromkeys(module.place for module in self.modules))
+
+    def adapted(self, targets: Targeting) -> list[str]:
+        """What PEFT would adapt in this model, were it given these targets."""
+        return adapted(targets, self.names, self.stacks)
 
     @property
     def trainable_parameters(self) -> int:
@@ -96,7 +112,7 @@ class Placement:
             "model": self.model,
             "tasks": list(self.tasks),
             "targets": self.targets if isinstance(self.targets, str) else list(self.targets),
-            "target_parameters": [],
+            "target_parameters": list(self.target_parameters),
             "matched_modules": self.matched_modules,
             "alpha": self.alpha,
             "rslora": self.rslora,

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from plop_cli.errors import PlopError, no_such
+from plop_cli.exports.matching import place_of
 
 Rounding = Literal["down", "up", "nearest"]
 
@@ -32,6 +33,11 @@ class Linear(NamedTuple):
     type: str
     in_features: int
     out_features: int
+
+    @property
+    def place(self) -> str:
+        """What PEFT can target: the module, or of an expert the parameter that it shares with the others."""
+        return place_of(self.name)
 
 
 def cost(modules: Iterable[Linear]) -> int:

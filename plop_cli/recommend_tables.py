@@ -47,9 +47,9 @@ def sentences(placement: Placement) -> Iterator[str]:
         yield "The tasks disagree: " + "; ".join(f"{task} alone takes {picked}" for task, picked in picks.items()) + "."
     elif picks and _of_types(placement):
         yield "Each task alone takes the same."
-    counts = Counter(sorted(module.type for module in placement.modules))
+    counts = Counter(sorted({module.place: module.type for module in placement.modules}.values()))
     yield (
-        f"{len(placement.modules)} modules ({listed([f'{count} {type}' for type, count in counts.items()])}), "
+        f"{counts.total()} modules ({listed([f'{count} {type}' for type, count in counts.items()])}), "
         f"{placement.trainable_parameters:,} trainable parameters at rank {placement.rank}, alpha {placement.alpha}"
         f"{', rank-stabilised' if placement.rslora else ''}."
     )
@@ -84,9 +84,9 @@ def _places(placement: Placement) -> Table:
     """Single modules, as the layers of each type."""
     table = plain_table("type", ">modules", "layers")
     layers: dict[str, list[str]] = {}
-    for module in placement.modules:
-        number = next((part for part in module.name.split(".") if part.isdigit()), "–")
-        layers.setdefault(module.type, []).append(number)
+    for place, type in {module.place: module.type for module in placement.modules}.items():
+        number = next((part for part in place.split(".") if part.isdigit()), "–")
+        layers.setdefault(type, []).append(number)
     for type, numbers in sorted(layers.items()):
         table.add_row(type, str(len(numbers)), " ".join(numbers))
     return table

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from plop_cli.choice import LEAST_SAMPLES, Choice, Rule, Samples, choose
 from plop_cli.errors import PlopError, no_such
+from plop_cli.exports.matching import place_of
 from plop_cli.placement import Placement
 from plop_cli.ranks import Linear, Rounding, cost, rank_of, strategies
 from plop_registry import ModuleScore, Run, SampleMatrix, Skipped
@@ -115,14 +116,14 @@ def recommend(
         nfn = of_types.nfn if of_types else dict.fromkeys(sorted(known), math.nan)
         choice, by_task = Choice(nfn, sorted(set(targets) - set(exclude))), {}
     elif of_types and by == "module":
-        held = sum(module.type in of_types.chosen for module in modules)
-        left_out = frozenset(module.name for module in modules if module.type in exclude)
+        held = len({module.place for module in modules if module.type in of_types.chosen})
+        left_out = frozenset(module.place for module in modules if module.type in exclude)
         choice, by_task = _choose(tasks, replace(rule, count=held, exclude=left_out), "module")
     if choice is None or not choice.chosen:
         raise PlopError("there is nothing to choose by; give scores, or targets of your own")
 
     picked = set(choice.chosen)
-    chosen = tuple(module for module in modules if module.type in picked or module.name in picked)
+    chosen = tuple(module for module in modules if module.type in picked or module.place in picked)
     options = strategies(
         modules,
         ranked=list(of_types.nfn) if of_types else (),
@@ -130,6 +131,7 @@ def recommend(
         attention=body.attention if body else (),
         feed_forward=body.feed_forward if body else (),
     )
+    stacks = tuple(dict.fromkeys(module.place for module in modules if module.place != module.name))
     found = rank_of(cost(chosen), options, rank=rank, match=match, budget=budget, rounding=rounding)
     return Placement(
         model=tasks[0].model["id"] if tasks else "",
@@ -138,7 +140,8 @@ def recommend(
         choice=choice,
         by_task=by_task,
         modules=chosen,
-        names=body.names if body else (*(m.name for m in modules), *(skipped.name for skipped in tasks[0].skipped)),
+        names=body.names if body else tuple(name for name in _places(tasks[0]) if name not in stacks),
+        stacks=stacks,
         rank=found,
         alpha=2 * found if alpha is None else alpha,
         rslora=rslora,
@@ -159,7 +162,11 @@ def _modules(tasks: Sequence[Scores], body: Anatomy | None) -> list[Linear]:
     """The linear modules: the model's own, or else those that were scored; PlopError where scores are of others."""
     scored = [[Linear(m.name, m.type, m.in_features, m.out_features) for m in task.modules] for task in tasks]
     if body is None:
-        return scored[0] if scored else []
+        known = scored[0] if scored else []
+        left_out = {skipped.name for task in tasks[:1] for skipped in task.skipped}
+        if idle := sorted(left_out & {module.place for module in known}):
+            raise PlopError(f"not all experts of {idle[0]} have a score, so what they take is unknown; give the model")
+        return known
     own = [Linear(m.name, m.type, m.in_features, m.out_features) for m in body.modules]
     for task, modules in zip(tasks, scored, strict=True):
         if other := set(modules) - set(own):
@@ -196,7 +203,7 @@ def rule_of(
 def _choose(tasks: Sequence[Scores], rule: Rule, by: Literal["type", "module"]) -> tuple[Choice, dict[str, Choice]]:
     """What all tasks choose together, and where they are several, each alone."""
     samples = [
-        Samples.of(task.matrix, [module.type if by == "type" else module.name for module in task.modules])
+        Samples.of(task.matrix, [module.type if by == "type" else place_of(module.name) for module in task.modules])
         for task in tasks
     ]
     fewest = min(len(one.sums) for one in samples)
@@ -211,6 +218,12 @@ def _choose(tasks: Sequence[Scores], rule: Rule, by: Literal["type", "module"]) 
         raise PlopError(f"no {by} has an NFN below {rule.below}; the lowest is {lowest} with {nfn:.3f}")
     alone = zip(_names(tasks), samples, strict=True) if len(tasks) > 1 else ()
     return choice, {name: choose([one], rule, seed=seed) for name, one in alone}
+
+
+def _places(task: Scores) -> list[str]:
+    """All that the scores know of, scored or not."""
+    names = (*(module.name for module in task.modules), *(skipped.name for skipped in task.skipped))
+    return list(dict.fromkeys(map(place_of, names)))
 
 
 def _names(tasks: Sequence[Scores]) -> list[str]:

@@ -24,7 +24,7 @@ from markupsafe import Markup
 from plop_cli import __version__, vega
 from plop_cli.axes import AXES
 from plop_cli.charts import layers_of
-from plop_cli.exports.matching import shortest
+from plop_cli.exports.matching import Targeting, place_of, target
 from plop_cli.exports.peft import task_type
 from plop_cli.exports.python import call
 from plop_cli.figures import draw
@@ -179,14 +179,17 @@ def _grid(line: Line, types: Iterable[str]) -> tuple[list[str], list[tuple[int |
 def _config(line: Line) -> str:
     """The PEFT config to paste. A type is a path's ending, so it is a target too, unless other modules share it."""
     run = line.run
-    chosen = [module.name for module in run.modules if module.type in run.recommended]
-    names = [*(module.name for module in run.modules), *(skipped.name for skipped in run.skipped)]
-    targets = shortest(chosen, names) if chosen else run.recommended
+    places = {place_of(module.name): module for module in run.modules}
+    stacks = [place for place, module in places.items() if module.name != place]
+    chosen = [place for place, module in places.items() if module.type in run.recommended]
+    names = [name for name in (*places, *(skipped.name for skipped in run.skipped)) if name not in stacks]
+    targets, parameters = target(chosen, names, stacks) if chosen else Targeting(tuple(run.recommended))
     arguments = {
         "task_type": task_type(run.architecture),
         "r": DEFAULT_RANK,
         "lora_alpha": 2 * DEFAULT_RANK,
         "target_modules": targets if isinstance(targets, str) else list(targets),
+        "target_parameters": list(parameters),
     }
     known = {name: value for name, value in arguments.items() if value}
     return f"from peft import LoraConfig\n\n{call('config = LoraConfig', known).rstrip()}"

@@ -51,12 +51,39 @@ SMALL: dict[str, dict[str, Any]] = {
         "num_key_value_heads": 1,
     },
 }
+EXPERTS = {"vocab_size": 257, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+SMALL |= {
+    "mixtral": EXPERTS | {"intermediate_size": 48, "num_key_value_heads": 1, "num_local_experts": 4},
+    "deepseek_v3": EXPERTS
+    | {
+        "intermediate_size": 64,
+        "moe_intermediate_size": 24,
+        "num_key_value_heads": 2,
+        "n_routed_experts": 4,
+        "num_experts_per_tok": 2,
+        "n_group": 1,
+        "topk_group": 1,
+        "first_k_dense_replace": 1,
+        "q_lora_rank": 16,
+        "kv_lora_rank": 16,
+        "qk_nope_head_dim": 8,
+        "qk_rope_head_dim": 8,
+        "v_head_dim": 8,
+    },
+    "gpt_oss": EXPERTS | {"intermediate_size": 24, "num_key_value_heads": 1, "head_dim": 16, "num_local_experts": 4},
+}
 PLACEMENTS: dict[str, list[dict[str, Any]]] = {
     "smollm2": [{"targets": ["v_proj", "up_proj", "down_proj"]}],
     "gpt2": [{"targets": ["attn.c_proj", "c_fc"]}, {"targets": ["attn.c_proj", "mlp.c_proj"], "rslora": True}],
     "gpt_neox": [{"targets": ["dense", "dense_4h_to_h"]}, {"targets": ["query_key_value"]}],
     "phi3": [{"targets": ["qkv_proj", "gate_up_proj"]}, {"targets": ["o_proj"]}],
     "qwen2": [{"targets": ["v_proj", "o_proj", "down_proj"], "rank": 3, "alpha": 5}],
+    "mixtral": [{"targets": ["v_proj", "down_proj"]}, {"targets": ["gate_up_proj"]}, {"targets": ["q_proj"]}],
+    "deepseek_v3": [
+        {"targets": ["kv_b_proj", "mlp.down_proj", "shared_experts.up_proj"]},
+        {"targets": ["experts.down_proj", "shared_experts.down_proj"]},
+    ],
+    "gpt_oss": [{"targets": ["gate_up_proj", "v_proj"], "rslora": True}],
 }
 CASES = [(name, number) for name, placements in PLACEMENTS.items() for number in range(len(placements))]
 
@@ -66,7 +93,7 @@ def original(name: str) -> Any:
     if name == "smollm2":
         return real_model.smollm2()[0]
     torch.manual_seed(0)
-    return AutoModelForCausalLM.from_config(AutoConfig.for_model(name, vocab_size=257, **SMALL[name]))
+    return AutoModelForCausalLM.from_config(AutoConfig.for_model(name, **{"vocab_size": 257} | SMALL[name]))
 
 
 def model_of(name: str) -> Any:
@@ -106,8 +133,13 @@ def from_lora_config(placement: Placement, folder: Path) -> Any:
 
 def adapted(model: Any) -> set[str]:
     """The modules that PEFT has put an adapter on, by their names in the model without it."""
-    layers = [name for name, module in model.named_modules() if isinstance(module, peft.tuners.lora.LoraLayer)]
-    return {name.removeprefix("base_model.model.") for name in layers}
+    found = set()
+    for name, module in model.named_modules():
+        if isinstance(module, peft.tuners.lora.LoraLayer):
+            place = name.removeprefix("base_model.model.").replace(".base_layer", "")
+            parameter = getattr(module, "parameter_name", "weight")
+            found.add(place if parameter == "weight" else f"{place}.{parameter}")
+    return found
 
 
 # PEFT
@@ -145,7 +177,7 @@ def test_apply_trains_the_adapters_alone_and_they_can_be_saved_and_loaded(
         optimizer.step()
     changed = {name for name, parameter in model.named_parameters() if not torch.equal(parameter, before[name])}
     assert changed == {name for name in before if ".lora_A." in name or ".lora_B." in name}
-    assert len(changed) == 2 * len(placement.modules)
+    assert len(changed) == 2 * len(placement.matched_modules)
 
     model.save_pretrained(tmp_path)
     with torch.no_grad():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from plop_cli.exports.matching import hits
 from plop_cli.exports.yaml import mapping
 
 if TYPE_CHECKING:
@@ -13,7 +12,7 @@ if TYPE_CHECKING:
 
 def write(placement: Placement) -> tuple[str, list[str]]:
     """Keys for the user's own YAML."""
-    targets = placement.targets
+    targets, parameters = placement.targeting
     text = mapping(
         {
             "adapter": "lora",
@@ -21,6 +20,7 @@ def write(placement: Placement) -> tuple[str, list[str]]:
             "lora_alpha": placement.alpha,
             **({"peft_use_rslora": True} if placement.rslora else {}),
             "lora_target_modules": targets if isinstance(targets, str) else list(targets),
+            **({"lora_target_parameters": list(parameters)} if parameters else {}),
         }
     )
-    return text, hits(targets, placement.names)
+    return text, placement.adapted(placement.targeting)

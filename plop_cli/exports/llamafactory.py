@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from plop_cli.exports.matching import hits
+from plop_cli.exports.matching import Targeting
 from plop_cli.exports.yaml import mapping
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def write(placement: Placement) -> tuple[str, list[str]]:
     """Keys for the user's own YAML."""
-    targets = placement.matched_modules if isinstance(placement.targets, str) else placement.targets
+    targets = tuple(placement.matched_modules) if isinstance(placement.targets, str) else placement.targets
     text = mapping(
         {
             "finetuning_type": "lora",
@@ -27,4 +27,4 @@ def write(placement: Placement) -> tuple[str, list[str]]:
             "lora_target": ",".join(targets),
         }
     )
-    return text, hits(targets, placement.names)
+    return text, placement.adapted(Targeting(targets))

@@ -5,15 +5,55 @@
 
 PEFT's rule (peft.tuners.tuners_utils.check_target_module_exists): an entry of a list matches a module of that very path
 or one whose path ends in a dot and the entry; a string is a regular expression that must match the whole path.
+
+Experts that share one parameter are no modules: that parameter goes into `target_parameters`, which are matched like a
+list. In models that have such experts, PEFT takes some names of `target_modules` for theirs
+(peft/utils/transformers_weight_conversion.py), so modules of these names are given by their weights too.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 Targets = tuple[str, ...] | str
 """A list of names, or one regular expression."""
+
+_TAKEN_FOR_EXPERTS = {"gate_proj", "up_proj", "down_proj", "w1", "w2", "w3"}
+
+
+class Targeting(NamedTuple):
+    """PEFT's `target_modules` and `target_parameters`."""
+
+    modules: Targets
+    parameters: tuple[str, ...] = ()
+
+
+def place_of(name: str) -> str:
+    """What PEFT can target: the module, or of an expert (`experts.down_proj[3]`) the parameter that it shares."""
+    return name.partition("[")[0]
+
+
+def target(wanted: Collection[str], names: Collection[str], stacks: Collection[str] = ()) -> Targeting:
+    """The shortest that adapt exactly `wanted`, out of the modules `names` and the experts' parameters, `stacks`."""
+    redirected = {name for name in wanted if stacks and name.rpartition(".")[2] in _TAKEN_FOR_EXPERTS}
+    parameters = [_parameter(name, stacks) for name in wanted if name in redirected or name in stacks]
+    endings = shortest(parameters, [_parameter(name, stacks) for name in (*names, *stacks)])
+    return Targeting(
+        shortest([name for name in wanted if name not in redirected and name not in stacks], names),
+        tuple(sorted(parameters)) if isinstance(endings, str) else endings,
+    )
+
+
+def adapted(targets: Targeting, names: Sequence[str], stacks: Collection[str] = ()) -> list[str]:
+    """What PEFT would adapt: modules among `names`, and `stacks`."""
+    parameters = {_parameter(name, stacks): name for name in (*names, *stacks)}
+    return [*hits(targets.modules, names), *(parameters[hit] for hit in hits(targets.parameters, parameters))]
+
+
+def _parameter(name: str, stacks: Collection[str]) -> str:
+    return name if name in stacks else f"{name}.weight"
 
 
 def hits(targets: Iterable[str] | str, names: Iterable[str]) -> list[str]:

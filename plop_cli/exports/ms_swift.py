@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING
 
-from plop_cli.exports.matching import hits
+from plop_cli.exports.matching import Targeting
 
 if TYPE_CHECKING:
     from plop_cli.placement import Placement
@@ -22,4 +22,4 @@ def write(placement: Placement) -> tuple[str, list[str]]:
         if isinstance(targets, str)
         else f"--target_modules {shlex.join(targets)}",
     ]
-    return " \\\n".join(flags) + "\n", hits(targets, placement.names)
+    return " \\\n".join(flags) + "\n", placement.adapted(Targeting(targets))

@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from plop_cli.errors import PlopError
-from plop_cli.exports.matching import hits
+from plop_cli.exports.matching import adapted
 
 if TYPE_CHECKING:
     from torch import nn
@@ -25,18 +25,19 @@ _TASKS = {
 def write(placement: Placement) -> tuple[str, list[str]]:
     """`adapter_config.json`, as `PeftConfig.from_pretrained(folder)` reads it."""
     config = {"peft_type": "LORA", **arguments(placement), "bias": "none"}
-    return json.dumps(config, indent=2) + "\n", hits(placement.targets, placement.names)
+    return json.dumps(config, indent=2) + "\n", placement.adapted(placement.targeting)
 
 
 def arguments(placement: Placement) -> dict[str, Any]:
     """What `LoraConfig` is called with. What says nothing new is left out."""
-    targets = placement.targets
+    targets, parameters = placement.targeting
     return {
         **({"task_type": kind} if (kind := task_type(placement.architecture)) else {}),
         "r": placement.rank,
         "lora_alpha": placement.alpha,
         **({"use_rslora": True} if placement.rslora else {}),
         "target_modules": targets if isinstance(targets, str) else list(targets),
+        **({"target_parameters": list(parameters)} if parameters else {}),
     }
 
 
@@ -59,10 +60,12 @@ def apply(placement: Placement, model: nn.Module) -> Any:
     config = lora_config(placement)
     from peft import get_peft_model
 
-    found = hits(placement.targets, [name for name, _ in model.named_modules()])
+    has = {name for name, _ in model.named_parameters()}
+    stacks = [stack for stack in placement.stacks if stack in has]
+    found = adapted(placement.targeting, [name for name, _ in model.named_modules()], stacks)
     if sorted(found) != sorted(placement.matched_modules):
         raise PlopError(
-            f"the placement is of {len(placement.modules)} modules of a {placement.architecture}, and this "
+            f"the placement is of {len(placement.matched_modules)} modules of a {placement.architecture}, and this "
             f"{type(model).__name__} has {len(found)} that fit; give the model that was scored"
         )
     return get_peft_model(model, config)

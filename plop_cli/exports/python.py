@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from plop_cli.exports.matching import hits
 from plop_cli.exports.peft import arguments
 
 if TYPE_CHECKING:
@@ -18,7 +17,7 @@ def write(placement: Placement) -> tuple[str, list[str]]:
         f"{call('config = LoraConfig', arguments(placement))}"
         "model = get_peft_model(model, config)\n"
     )
-    return text, hits(placement.targets, placement.names)
+    return text, placement.adapted(placement.targeting)
 
 
 def call(function: str, keywords: dict[str, Any], *positional: str) -> str:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING
 
-from plop_cli.exports.matching import hits, regex
+from plop_cli.errors import PlopError
+from plop_cli.exports.matching import Targeting, hits, regex
 from plop_cli.exports.peft import task_type
 
 if TYPE_CHECKING:
@@ -18,9 +19,11 @@ if TYPE_CHECKING:
 
 def write(placement: Placement) -> tuple[str, list[str]]:
     """Flags to add to a command."""
-    targets = placement.targets
+    targets, parameters = placement.targeting
+    if not targets:
+        raise PlopError("trl has no flag for no modules at all, and PEFT then takes its own; choose another format")
     if not isinstance(targets, str) and len(targets) == 1:
-        targets = regex(placement.matched_modules, placement.names)
+        targets = regex(hits(targets, placement.names), placement.names)
     kind = task_type(placement.architecture)
     flags = [
         "--use_peft",
@@ -28,6 +31,7 @@ def write(placement: Placement) -> tuple[str, list[str]]:
         f"--lora_alpha {placement.alpha}",
         *(["--use_rslora"] if placement.rslora else []),
         *([f"--lora_task_type {kind}"] if kind not in (None, "CAUSAL_LM") else []),
+        *([f"--lora_target_parameters {shlex.join(parameters)}"] if parameters else []),
         "--lora_target_modules " + shlex.join([targets] if isinstance(targets, str) else targets),
     ]
-    return " \\\n".join(flags) + "\n", hits(targets, placement.names)
+    return " \\\n".join(flags) + "\n", placement.adapted(Targeting(targets, parameters))

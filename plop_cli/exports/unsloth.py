@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from plop_cli.exports.matching import hits
+from plop_cli.exports.matching import Targeting
 from plop_cli.exports.peft import arguments
 from plop_cli.exports.python import call
 
@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 def write(placement: Placement) -> tuple[str, list[str]]:
     """The call that adds the adapters to a model that `FastLanguageModel.from_pretrained` has loaded."""
     keywords = arguments(placement)
-    keywords.pop("task_type", None)  # it sets this itself, and takes no second one
+    for own in ("task_type", "target_parameters"):  # it sets the one itself, and has no place for the other
+        keywords.pop(own, None)
     text = "from unsloth import FastLanguageModel\n\n" + call(
         "model = FastLanguageModel.get_peft_model", keywords, "model"
     )
-    return text, hits(placement.targets, placement.names)
+    return text, placement.adapted(Targeting(placement.targets))
