@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 import torch
 import transformers as hf
-from peft import LoraConfig, get_peft_model
 from peft.tuners.lora import LoraLayer
 from peft.tuners.lora.layer import ParamWrapper
 from torch import nn
@@ -16,7 +15,7 @@ from torch import nn
 import architectures
 import brute_force
 from architectures import ARCHITECTURES
-from plop_cli import PlopError, score
+from plop_cli import PlopError, recommend, score
 from plop_cli.modules import LinearModule, linear_modules
 from small_models import byte_tokenizer
 
@@ -132,22 +131,16 @@ def test_peft_adapts_exactly_the_chosen_modules(name: str) -> None:
     kinds = [kind for kind in PINNED[name] if kind not in PEFT_REFUSES.get(name, ())]
     for types in filter(None, (kinds[::2], kinds[1::2])):
         model = architectures.build(name)
-        modules = linear_modules(model)[0]
-        chosen = [m for m in modules if m.type in types]
-        parameters = {m.place for m in chosen if m.expert is not None}
-        if any(m.expert is not None for m in modules):
-            parameters |= {f"{m.name}.weight" for m in chosen if m.name.endswith(TRANSFORMERS_4_EXPERTS)}
-        targets = [m.name for m in chosen if m.expert is None and f"{m.name}.weight" not in parameters]
-        config = LoraConfig(target_modules=targets, target_parameters=list(parameters))
-        assert adapted(get_peft_model(model, config).base_model.model) == {m.place for m in chosen}
+        chosen = {m.place for m in linear_modules(model)[0] if m.type in types}
+        placement = recommend(targets=types, rank=2, model=model)
+        tuned = placement.apply(model)
+        assert adapted(tuned.base_model.model) == set(placement.matched_modules) == chosen
+        lora = sum(p.numel() for key, p in tuned.named_parameters() if p.requires_grad and ".lora_" in key)
+        assert lora == placement.trainable_parameters
 
 
 PEFT_REFUSES = {"Mamba-2": {"out_proj"}}
 """Its kernel reads that weight past the module."""
-
-TRANSFORMERS_4_EXPERTS = (".gate_proj", ".up_proj", ".down_proj")
-"""Where experts are fused, PEFT takes a target module of such a name for an expert of transformers 4, and adapts the
-fused experts in its place: a dense or shared one must be given as the parameter that it is."""
 
 
 def adapted(model: nn.Module) -> set[str]:

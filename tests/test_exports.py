@@ -26,6 +26,7 @@ import real_model
 from plop_cli import PlopError
 from plop_cli.exports import FORMATS, export
 from plop_cli.exports.matching import hits
+from plop_cli.modules import linear_modules
 from plop_cli.placement import Placement
 from plop_cli.recommendation import recommend
 from small_models import byte_tokenizer
@@ -443,3 +444,39 @@ def test_a_placement_that_matches_nothing_is_an_error() -> None:
     with pytest.raises(PlopError, match=r"no format 'pef'; did you mean 'peft'\?"):
         export(placement, "pef")
     assert json.loads(export(placement, "peft").text)["target_modules"] == ["v_proj"]
+
+
+# Fused experts
+
+
+@pytest.mark.parametrize("format", ["llamafactory", "ms-swift", "torchtune", "unsloth"])
+def test_trainers_without_a_word_for_parameters_are_refused_experts(format: str) -> None:
+    with pytest.raises(PlopError, match=r"would leave out 2 modules such as model\.layers\.0|no counterpart|no module"):
+        export(placement_of("mixtral", targets=["v_proj", "gate_up_proj"]), format)
+
+
+def test_trl_and_axolotl_name_the_parameters() -> None:
+    placement = placement_of("mixtral", targets=["v_proj", "gate_up_proj"])
+    assert "--lora_target_parameters gate_up_proj" in export(placement, "trl").text
+    assert yaml.safe_load(export(placement, "axolotl").text)["lora_target_parameters"] == ["gate_up_proj"]
+
+
+def test_trl_is_refused_experts_alone_as_peft_would_take_modules_of_its_own() -> None:
+    with pytest.raises(PlopError, match="no flag for no modules"):
+        export(placement_of("mixtral", targets=["gate_up_proj"]), "trl")
+
+
+def test_an_expert_is_chosen_with_all_that_share_its_parameter() -> None:
+    model, texts = model_of("mixtral"), [f"{i} and {i * i} make {i + i * i}" for i in range(30)]
+    scores = plop_cli.score(model, byte_tokenizer(), texts)
+    placement = recommend(scores, by="module", model=model)
+    assert set(placement.matched_modules) <= {module.place for module in linear_modules(model)[0]}
+    assert set(placement.choice.nfn) == {module.name.partition("[")[0] for module in scores.modules}
+
+
+def test_experts_without_a_score_are_counted_by_the_model_alone() -> None:
+    model = model_of("mixtral")
+    scores = plop_cli.score(model, byte_tokenizer(), ["a"] * 8)
+    with pytest.raises(PlopError, match=r"not all experts of model\.layers\.0\..*give the model"):
+        recommend(scores, types=1)
+    assert recommend(scores, types=1, model=model).modules
