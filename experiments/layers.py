@@ -10,26 +10,27 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from experiments.common import Results, main
-from experiments.sft import described, matched_rank, placements
+import altair as alt
+
+from experiments.common import Results, command, figure, main, show, table
+from experiments.outcomes import dots, less, losses, rates, verdict
+from experiments.placements import described, matched_rank, placements
 from experiments.training import Bench
 from plop_cli import Placement, recommend
 
+TYPES, SINGLE, RELATIVE = "lowest types", "lowest modules", "lowest within their type"
+
 
 def choices(bench: Bench) -> dict[str, Placement]:
-    """As many modules each, and as many parameters."""
-    rank = matched_rank(bench)
-    types = placements(bench, match=f"mlp:{rank}")["PLoP"]
-    single = recommend(bench.scores, by="module", model=bench.model, match=f"mlp:{rank}", rounding="nearest")
-    return {
-        "lowest types": types,
-        "lowest modules": single,
-        "lowest within their type": relative(bench, types),
-    }
+    """As many modules each, and about as many parameters."""
+    match = f"mlp:{matched_rank(bench.scores, bench.model)}"
+    types = placements(bench.scores, bench.model, match=match)["PLoP"]
+    single = recommend(bench.scores, by="module", model=bench.model, match=match, rounding="nearest")
+    return {TYPES: types, SINGLE: single, RELATIVE: relative(bench, types)}
 
 
 def relative(bench: Bench, like: Placement) -> Placement:
-    """As many modules as `like` has, those with the lowest NFN as a share of their type's; about as many parameters."""
+    """As many modules as `like` has, those with the lowest NFN as a share of their type's."""
     mean = {kind.type: kind.nfn for kind in bench.scores.types}
     share = {module.name: module.nfn / mean[module.type] for module in bench.scores.modules}
     every = recommend(bench.scores, targets=list(mean), model=bench.model).modules
@@ -42,14 +43,57 @@ def run(*, quick: bool, seeds: Sequence[int], data: Sequence[Path]) -> Results:
     """Each choice at its best learning rate."""
     bench = Bench(quick=quick, data=data)
     found = {}
-    for name, placement in choices(bench).items():
-        held = dict(Counter(module.type for module in placement.modules))
-        found[name] = {**described(placement, bench.tuned(placement, seeds)), "held": held}
+    chosen = choices(bench)
+    for name, one in chosen.items():
+        runs = [run.summary() for run in bench.tuned(one, seeds)]
+        held = dict(Counter(module.type for module in one.modules))
+        shared = len({*one.matched_modules} & {*chosen[TYPES].matched_modules})
+        found[name] = {**described(one), "held": held, "shared": shared, "runs": runs}
     return {"setting": bench.setting(), "untrained": bench.untrained, "choices": found}
 
 
 def tell(results: Results) -> str:
-    return ""
+    setting, found = results["setting"], results["choices"]
+    sizes = [one["parameters"] for one in found.values()]
+    claims = {
+        f"{SINGLE} have a lower test loss than {TYPES}": less(found[SINGLE], found[TYPES]),
+        f"{RELATIVE} have a lower test loss than {TYPES}": less(found[RELATIVE], found[TYPES]),
+    }
+    listed = [
+        {
+            "choice": name,
+            "modules": ", ".join(f"{count} {kind.split('_')[0]}" for kind, count in one["held"].items()),
+            "as in types": one["shared"],
+            "rank": one["rank"],
+            "parameters": f"{one['parameters'] / 1e6:.2f} M",
+            "learning rate": f"{one['runs'][0]['rate']:g}",
+            "test loss": show(losses(one)),
+            f"below {TYPES}": "" if name == TYPES else show(less(one, found[TYPES])),
+        }
+        for name, one in found.items()
+    ]
+    return f"""## Types or single modules
+
+{verdict(claims)} In brackets: by how much, in nats per token, paired by seed.
+
+**Left open** (Section 6): whether choosing single modules by NFN beats choosing types.
+
+**Done:** the setting of supervised fine-tuning above ({setting["steps"]} steps of {setting["batch"]} pairs,
+{len(results["seeds"])} seeds, learning rates {rates(setting)} tried for each choice); {found[TYPES]["modules"]} modules
+in each choice, and parameters within {max(sizes) / min(sizes) - 1:.1%} of each other. The choices: the types with the
+lowest NFN in every layer (PLoP); the modules with the lowest NFN wherever they are; the modules whose NFN is lowest
+as a share of the mean of their type.
+
+{figure("layers", "Test loss of each choice, every seed")}
+
+{table(listed)}
+
+{command(results)}
+"""
+
+
+def draw(results: Results) -> dict[str, alt.TopLevelMixin]:
+    return {"layers": dots(results["choices"], "choice")}
 
 
 if __name__ == "__main__":

@@ -13,14 +13,14 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from random import Random
 from statistics import fmean
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from peft.helpers import disable_input_dtype_casting
@@ -28,6 +28,8 @@ from torch.nn.functional import cross_entropy
 
 from experiments.common import RESULTS, demo_model, gsm8k
 from plop_cli import NFNScores, Placement, PlopError, score
+
+Batch = TypeVar("Batch")
 
 
 @dataclass(frozen=True)
@@ -118,23 +120,13 @@ class Bench:
         return [best, *(self.run(placement, rate=best.rate, seed=seed) for seed in seeds[1:])]
 
     def run(self, placement: Placement, *, rate: float, seed: int) -> Run:
-        """Train adapters by AdamW, with 10 % warmup and a cosine to zero. The seed is their start and the batches."""
+        """Train adapters; the seed is their start, which pairs they see, and in which order."""
         key = self._key(placement, rate, seed)
         for found in _read(self.kept):
             if found["key"] == key:
                 return Run(**found["run"])
-        with adapted(self.model, placement, seed) as trained:
-            steps = self.size.steps
-            optimizer = torch.optim.AdamW(trained, lr=rate)
-            schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: warm_cosine(step, steps))
-            losses = []
-            for batch in self._batches(seed):
-                loss = torch.cat(self._losses(batch)).mean()
-                loss.backward()
-                optimizer.step()
-                schedule.step()
-                optimizer.zero_grad()
-                losses.append(round(loss.item(), 4))
+        with adapted(self.model, placement, seed) as tuned:
+            losses = train(tuned, self._batches(seed), lambda batch: torch.cat(self._losses(batch)).mean(), rate)
             held_out = self._measure(self.validation), self._measure(self.test)
         run = Run(rate, seed, placement.trainable_parameters, losses, *held_out)
         if self.kept:
@@ -195,14 +187,31 @@ class Bench:
 
 
 @contextmanager
-def adapted(model: torch.nn.Module, placement: Placement, seed: int) -> Iterator[list[torch.nn.Parameter]]:
-    """Put the placement's adapters into `model`; gives what trains, and takes them out again."""
+def adapted(model: torch.nn.Module, placement: Placement, seed: int) -> Iterator[torch.nn.Module]:
+    """Put the placement's adapters into `model`; gives the PEFT model, and takes them out again."""
     torch.manual_seed(seed)
     tuned = placement.apply(model)
     try:
-        yield [parameter for parameter in tuned.parameters() if parameter.requires_grad]
+        yield tuned
     finally:
         tuned.unload()
+
+
+def train(
+    model: torch.nn.Module, batches: Sequence[Batch], loss_of: Callable[[Batch], torch.Tensor], rate: float
+) -> list[float]:
+    """A step of AdamW for each batch, with 10 % warmup and a cosine to zero; gives the losses."""
+    optimizer = torch.optim.AdamW([parameter for parameter in model.parameters() if parameter.requires_grad], lr=rate)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: warm_cosine(step, len(batches)))
+    losses = []
+    for batch in batches:
+        loss = loss_of(batch)
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+        optimizer.zero_grad()
+        losses.append(round(loss.item(), 4))
+    return losses
 
 
 def warm_cosine(step: int, steps: int) -> float:

@@ -1,0 +1,123 @@
+"""Placements in reinforcement learning (paper, Table 3): GRPO with rewards for the format and for the right answer.
+
+python -m experiments.grpo [--quick] [--seeds 0] [--data train.jsonl test.jsonl]
+"""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import altair as alt
+from datasets import Dataset
+
+from experiments.common import Pair, Results, command, demo_model, figure, gsm8k, main, show, table
+from experiments.outcomes import verdict
+from experiments.placements import described, letters, matched
+from experiments.training import adapted
+from plop_cli import Placement, PlopError, score
+
+TAGS = ("<think>", "</think>", "<solution>", "</solution>")
+PROMPT = """Think between <think> and </think>. Then write the number between <solution> and </solution>.
+
+Question: Tom has 3 apples and buys 4 more. How many apples does he have?
+<think>3 + 4 = 7</think> <solution>7</solution>
+
+Question: {question}
+"""
+
+
+@dataclass(frozen=True)
+class Size:
+    """How large a run is; `generated` in tokens. Each step draws `batch` answers, `group` to a question."""
+
+    steps: int = 16
+    batch: int = 16
+    group: int = 8
+    generated: int = 64
+    scored: int = 64
+    rate: float = 5e-4
+
+
+QUICK = Size(steps=2, batch=4, group=4, generated=24, scored=8)
+
+
+def format_reward(completions: Sequence[str], **_: Any) -> list[float]:
+    """Half a point for each tag that stands there once, one more where they are in order."""
+    wanted = re.compile("[^<>]*".join(TAGS))
+    return [sum(text.count(tag) == 1 for tag in TAGS) / 2 + (wanted.search(text) is not None) for text in completions]
+
+
+def answer_reward(completions: Sequence[str], answer: Sequence[str], **_: Any) -> list[float]:
+    """Two points for the right number between the tags."""
+    found = [re.search(r"<solution>\s*\$?([-\d.,]+?)\.?\s*</solution>", text) for text in completions]
+    return [
+        2.0 * (one is not None and one[1].replace(",", "") == right) for one, right in zip(found, answer, strict=True)
+    ]
+
+
+def prompts(pairs: Sequence[Pair]) -> Dataset:
+    """A prompt and the number that is right, for each pair."""
+    numbers = [pair["answer"].rpartition("#### ")[2].strip().replace(",", "") for pair in pairs]
+    asked = [PROMPT.format(question=pair["question"]) for pair in pairs]
+    return Dataset.from_dict({"prompt": asked, "answer": numbers})
+
+
+def rewards(model: Any, tokenizer: Any, placement: Placement, data: Dataset, seed: int, size: Size) -> Results:
+    """Train by GRPO; gives both rewards at each step."""
+    try:
+        from trl import GRPOConfig, GRPOTrainer
+    except ModuleNotFoundError as error:
+        raise PlopError('this needs TRL, which is not installed; pip install "plop-cli[experiments]"') from error
+    with adapted(model, placement, seed) as tuned, tempfile.TemporaryDirectory() as folder:
+        options = GRPOConfig(
+            output_dir=folder,
+            max_steps=size.steps,
+            per_device_train_batch_size=size.batch,
+            num_generations=size.group,
+            max_completion_length=size.generated,
+            learning_rate=size.rate,
+            lr_scheduler_type="cosine",
+            warmup_steps=max(1, size.steps // 10),
+            seed=seed,
+            use_cpu=model.device.type == "cpu",
+            bf16=False,
+            gradient_checkpointing=False,
+            logging_steps=1,
+            save_strategy="no",
+            report_to="none",
+            disable_tqdm=True,
+        )
+        trainer = GRPOTrainer(
+            model=tuned,
+            reward_funcs=[format_reward, answer_reward],
+            args=options,
+            train_dataset=data,
+            processing_class=tokenizer,
+        )
+        trainer.train()
+    steps = [entry for entry in trainer.state.log_history if "reward" in entry]
+    return {
+        "seed": seed,
+        "format": [entry["rewards/format_reward/mean"] for entry in steps],
+        "answer": [entry["rewards/answer_reward/mean"] for entry in steps],
+    }
+
+
+def run(*, quick: bool, seeds: Sequence[int], data: Sequence[Path]) -> Results:
+    """PLoP, PLoP⁻¹, attention and MLP, equally large."""
+    size = QUICK if quick else Size()
+    model, tokenizer = demo_model("bfloat16")
+    asked = prompts(gsm8k("train", data))
+    scores = score(model, tokenizer, asked["prompt"][: size.scored])
+    found = {}
+    for name, one in matched(scores, model).items():
+        if name != "all-linear":
+            runs = [rewards(model, tokenizer, one, asked, seed, size) for seed in seeds]
+            found[name] = {**described(one), "runs": runs}
+    return {"setting": asdict(size), "placements": found}
