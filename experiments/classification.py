@@ -22,7 +22,7 @@ from torch.nn.functional import cross_entropy
 from transformers import AutoModelForSequenceClassification
 
 from experiments.common import Results, command, demo_model, figure, main, show, table
-from experiments.outcomes import Found, verdict
+from experiments.outcomes import verdict
 from experiments.placements import described, letters, matched
 from experiments.training import adapted, train
 from plop_cli import Placement, score
@@ -59,7 +59,7 @@ class Classifier:
 
     def trained(
         self, placement: Placement, rate: float, seed: int, cases: Sequence[Case], test: Sequence[Case]
-    ) -> Found:
+    ) -> Results:
         """Train adapters and head; gives the mean of the last losses, and the share of `test` that is right."""
         draw = Random(seed)
         batches = [draw.sample(cases, self.size.batch) for _ in range(self.size.steps)]
@@ -133,7 +133,7 @@ def tell(results: Results) -> str:
         for other in ("Attn", "MLP")
     }
     opening = (
-        "**This run shows that the harness works, not whether the claim holds:** its cases are made up, and it is short."
+        "**This run shows that the harness works, not that the claim holds:** its cases are made up, and it is short."
         if results["made_up"]
         else f"{verdict(claims)} In brackets: by how much, in accuracy, paired by seed."
     )
@@ -175,7 +175,7 @@ def draw(results: Results) -> dict[str, alt.TopLevelMixin]:
         for run in one["runs"]
         for step, loss in enumerate(run["losses"], 1)
     ]
-    chart = alt.Chart(alt.Data(values=points)).mark_line()
+    chart = alt.Chart(alt.InlineData(values=points)).mark_line()
     return {
         "classification": chart.encode(
             alt.X("step:Q"), alt.Y("mean(training loss):Q", title="training loss"), color="placement:N"

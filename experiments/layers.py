@@ -40,12 +40,13 @@ def relative(bench: Bench, like: Placement) -> Placement:
 
 
 def run(*, quick: bool, seeds: Sequence[int], data: Sequence[Path]) -> Results:
-    """Each choice at its best learning rate."""
+    """Each choice at the learning rate that is best for whole types."""
     bench = Bench(quick=quick, data=data)
     found = {}
     chosen = choices(bench)
+    rate = bench.tuned(chosen[TYPES], seeds)[0].rate
     for name, one in chosen.items():
-        runs = [run.summary() for run in bench.tuned(one, seeds)]
+        runs = [bench.run(one, rate=rate, seed=seed).summary() for seed in seeds]
         held = dict(Counter(module.type for module in one.modules))
         shared = len({*one.matched_modules} & {*chosen[TYPES].matched_modules})
         found[name] = {**described(one), "held": held, "shared": shared, "runs": runs}
@@ -66,7 +67,6 @@ def tell(results: Results) -> str:
             "as in types": one["shared"],
             "rank": one["rank"],
             "parameters": f"{one['parameters'] / 1e6:.2f} M",
-            "learning rate": f"{one['runs'][0]['rate']:g}",
             "test loss": show(losses(one)),
             f"below {TYPES}": "" if name == TYPES else show(less(one, found[TYPES])),
         }
@@ -79,10 +79,10 @@ def tell(results: Results) -> str:
 **Left open** (Section 6): whether choosing single modules by NFN beats choosing types.
 
 **Done:** the setting of supervised fine-tuning above ({setting["steps"]} steps of {setting["batch"]} pairs,
-{len(results["seeds"])} seeds, learning rates {rates(setting)} tried for each choice); {found[TYPES]["modules"]} modules
-in each choice, and parameters within {max(sizes) / min(sizes) - 1:.1%} of each other. The choices: the types with the
-lowest NFN in every layer (PLoP); the modules with the lowest NFN wherever they are; the modules whose NFN is lowest
-as a share of the mean of their type.
+{len(results["seeds"])} seeds), at the learning rate of {rates(setting)} that is best for whole types,
+{found[TYPES]["runs"][0]["rate"]:g}; {found[TYPES]["modules"]} modules in each choice, and parameters within
+{max(sizes) / min(sizes) - 1:.1%} of each other. The choices: the types with the lowest NFN in every layer (PLoP); the
+modules with the lowest NFN wherever they are; the modules whose NFN is lowest as a share of the mean of their type.
 
 {figure("layers", "Test loss of each choice, every seed")}
 

@@ -16,7 +16,7 @@ Found = Mapping[str, Any]
 
 def losses(found: Found) -> list[float]:
     """The test loss of each seed."""
-    return [run["loss"] for run in found["runs"]]
+    return [float(run["loss"]) for run in found["runs"]]
 
 
 def less(found: Found, than: Found) -> list[float]:
@@ -47,11 +47,11 @@ def verdict(claims: Mapping[str, Sequence[float]]) -> str:
 def spearman(first: Sequence[float], second: Sequence[float]) -> float:
     """Spearman's ρ of values without ties."""
     ranks = [[sorted(values).index(value) for value in values] for values in (first, second)]
-    gaps = sum((one - other) ** 2 for one, other in zip(*ranks, strict=True))
+    gaps = sum(abs(one - other) ** 2 for one, other in zip(*ranks, strict=True))
     return 1 - 6 * gaps / (len(first) * (len(first) ** 2 - 1))
 
 
-def dots(group: Mapping[str, Found], kind: str) -> alt.LayerChart:
+def dots(group: Mapping[str, Found], kind: str) -> Any:
     """Test losses: a point for each seed, a line at their mean; the lowest on top."""
     points = [
         {kind: name.split(" (")[0], "test loss": loss, "seed": str(run["seed"])}
@@ -59,9 +59,8 @@ def dots(group: Mapping[str, Found], kind: str) -> alt.LayerChart:
         for run, loss in zip(found["runs"], losses(found), strict=True)
     ]
     order = alt.EncodingSortField("test loss", op="mean")
-    base = alt.Chart(alt.Data(values=points)).encode(alt.Y(f"{kind}:N", sort=order, title=None))
-    across = alt.Scale(zero=False)
+    base = alt.Chart(alt.InlineData(values=points)).encode(alt.Y(f"{kind}:N", sort=order, title=None))
     return alt.layer(
         base.mark_tick(thickness=3, size=18, color="black").encode(alt.X("mean(test loss):Q", title="test loss")),
-        base.mark_point(filled=True, size=50).encode(alt.X("test loss:Q", scale=across), color="seed:N"),
+        base.mark_point(filled=True, size=50).encode(alt.X("test loss:Q", scale=alt.Scale(zero=False)), color="seed:N"),
     ).properties(width=420)

@@ -113,9 +113,9 @@ class Bench:
         """What the results should say about how they were made."""
         return {**asdict(self.size), "pairs": len(self.train), "nfn": {t.type: t.nfn for t in self.scores.types}}
 
-    def tuned(self, placement: Placement, seeds: Sequence[int]) -> list[Run]:
+    def tuned(self, placement: Placement, seeds: Sequence[int], rates: Sequence[float] = ()) -> list[Run]:
         """A run for each seed, at the learning rate with the lowest validation loss for the first seed."""
-        tried = [self.run(placement, rate=rate, seed=seeds[0]) for rate in self.size.rates]
+        tried = [self.run(placement, rate=rate, seed=seeds[0]) for rate in rates or self.size.rates]
         best = min(tried, key=lambda run: fmean(run.validation))
         return [best, *(self.run(placement, rate=best.rate, seed=seed) for seed in seeds[1:])]
 
@@ -170,7 +170,7 @@ class Bench:
             inside = answer[:, 1:].bool()
             logits = self.model.get_output_embeddings()(hidden[:, :-1][inside])
         losses = cross_entropy(logits.float(), ids[:, 1:][inside], reduction="none")
-        return losses.split([len(example.answer) for example in batch])
+        return torch.split(losses, [len(example.answer) for example in batch])
 
     @torch.no_grad()
     def _measure(self, examples: Sequence[Example]) -> list[float]:
@@ -206,7 +206,7 @@ def train(
     losses = []
     for batch in batches:
         loss = loss_of(batch)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         schedule.step()
         optimizer.zero_grad()
