@@ -7,14 +7,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import altair as alt
 
 from experiments.common import Results, command, figure, main, show, table
 from experiments.outcomes import dots, less, losses, rates, verdict
-from experiments.placements import described, matched_rank, placements
+from experiments.placements import described, matched_rank, of_modules, placements
 from experiments.training import Bench
 from plop_cli import Placement, recommend
 
@@ -26,17 +25,15 @@ def choices(bench: Bench) -> dict[str, Placement]:
     match = f"mlp:{matched_rank(bench.scores, bench.model)}"
     types = placements(bench.scores, bench.model, match=match)["PLoP"]
     single = recommend(bench.scores, by="module", model=bench.model, match=match, rounding="nearest")
-    return {TYPES: types, SINGLE: single, RELATIVE: relative(bench, types)}
+    within = of_modules(types, relative(bench, len(types.modules)), bench.scores, bench.model)
+    return {TYPES: types, SINGLE: single, RELATIVE: within}
 
 
-def relative(bench: Bench, like: Placement) -> Placement:
-    """As many modules as `like` has, those with the lowest NFN as a share of their type's."""
+def relative(bench: Bench, count: int) -> list[str]:
+    """The modules with the lowest NFN as a share of their type's."""
     mean = {kind.type: kind.nfn for kind in bench.scores.types}
-    share = {module.name: module.nfn / mean[module.type] for module in bench.scores.modules}
-    every = recommend(bench.scores, targets=list(mean), model=bench.model).modules
-    chosen = tuple(sorted(every, key=lambda module: share[module.name])[: len(like.modules)])
-    rank = round(like.trainable_parameters / sum(module.in_features + module.out_features for module in chosen))
-    return replace(like, modules=chosen, rank=rank, alpha=2 * rank)
+    ranked = sorted(bench.scores.modules, key=lambda module: module.nfn / mean[module.type])
+    return [module.name for module in ranked[:count]]
 
 
 def run(*, quick: bool, seeds: Sequence[int], data: Sequence[Path]) -> Results:

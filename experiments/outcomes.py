@@ -47,8 +47,8 @@ def verdict(claims: Mapping[str, Sequence[float]]) -> str:
 def spearman(first: Sequence[float], second: Sequence[float]) -> float:
     """Spearman's ρ of values without ties."""
     ranks = [[sorted(values).index(value) for value in values] for values in (first, second)]
-    gaps = sum(abs(one - other) ** 2 for one, other in zip(*ranks, strict=True))
-    return 1 - 6 * gaps / (len(first) * (len(first) ** 2 - 1))
+    gaps = sum((one - other) ** 2 for one, other in zip(ranks[0], ranks[1], strict=True))
+    return float(1 - 6 * gaps / (len(first) ** 3 - len(first)))
 
 
 def dots(group: Mapping[str, Found], kind: str) -> Any:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from dataclasses import replace
 from typing import Any
 
 from plop_cli import NFNScores, Placement, recommend
@@ -34,6 +36,14 @@ def placements(
         )
         for strategy in recommend(scores, model=model).strategies
     }
+
+
+def of_modules(like: Placement, names: Collection[str], scores: NFNScores, model: Any) -> Placement:
+    """A placement of these modules, about as large as `like`."""
+    every = recommend(scores, targets=[kind.type for kind in scores.types], model=model).modules
+    chosen = tuple(module for module in every if module.name in names)
+    rank = round(like.trainable_parameters / sum(module.in_features + module.out_features for module in chosen))
+    return replace(like, modules=chosen, rank=rank, alpha=2 * rank)
 
 
 def described(placement: Placement) -> dict[str, Any]:
