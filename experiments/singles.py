@@ -84,9 +84,9 @@ def draw(results: Results) -> dict[str, alt.TopLevelMixin]:
         for loss in losses(found)
     ]
     base = alt.Chart(alt.InlineData(values=points)).encode(
-        alt.X("NFN before training:Q", scale=alt.Scale(zero=False)), alt.Y("gain:Q", scale=alt.Scale(zero=False))
+        alt.X("NFN before training:Q", scale=alt.Scale(zero=False)), alt.Y("gain:Q", title="gain", scale=alt.Scale(zero=False))
     )
-    names = base.mark_text(dx=8, align="left").encode(alt.Y("mean(gain):Q"), text="type:N")
+    names = base.mark_text(dx=8, align="left").encode(alt.Y("mean(gain):Q", title="gain"), text="type:N")
     return {"singles": (base.mark_point(filled=True) + names).properties(width=420, height=260)}
 
 
