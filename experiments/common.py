@@ -13,6 +13,7 @@ import os
 import platform
 import statistics
 import sys
+import textwrap
 import time
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
@@ -113,6 +114,11 @@ def table(rows: Sequence[Mapping[str, object]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
+def paragraph(text: str) -> str:
+    """The text as lines of at most 120 characters, whatever lines it came in."""
+    return textwrap.fill(" ".join(text.split()), 120, break_long_words=False, break_on_hyphens=False)
+
+
 def figure(name: str, alt_text: str) -> str:
     """The Markdown that shows docs/evidence/NAME.svg."""
     return f"![{alt_text}](evidence/{name}.svg)"
@@ -137,7 +143,12 @@ def write_figures(charts: Mapping[str, alt.TopLevelMixin]) -> None:
 
 def demo_model(dtype: str = "float32") -> tuple[Any, Any]:
     """SmolLM2-135M-Instruct and its tokenizer, on the CPU, in evaluation mode."""
-    return load(identify("demo"), dtype=dtype, device="cpu")
+    model: Any
+    model, tokenizer = load(identify("demo"), dtype=dtype, device="cpu")
+    # The GGUF file is quantized, the weights in memory are not; a Trainer would refuse them, and so would saving.
+    model.is_quantized, model.hf_quantizer = False, None
+    del model.config.quantization_config
+    return model, tokenizer
 
 
 def gsm8k(split: str, data: Sequence[Path] = ()) -> list[Pair]:

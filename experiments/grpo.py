@@ -113,7 +113,6 @@ def run(*, quick: bool, seeds: Sequence[int], data: Sequence[Path]) -> Results:
     """PLoP, PLoP⁻¹, attention and MLP, equally large."""
     size = QUICK if quick else Size()
     model, tokenizer = demo_model("bfloat16")
-    model.is_quantized = False  # the GGUF file was, and the Trainer would refuse it; what is loaded is not
     asked = prompts(gsm8k("train", data))
     scores = score(model, tokenizer, asked["prompt"][: size.scored])
     found = {}
