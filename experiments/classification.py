@@ -22,7 +22,7 @@ from torch.nn.functional import cross_entropy
 from transformers import AutoModelForSequenceClassification
 
 from experiments.common import Results, command, demo_model, figure, main, show, table
-from experiments.outcomes import verdict
+from experiments.outcomes import section, verdict
 from experiments.placements import described, letters, matched
 from experiments.training import adapted, train
 from plop_cli import Placement, score
@@ -149,7 +149,7 @@ def tell(results: Results) -> str:
         }
         for name, one in found.items()
     ]
-    return f"""## Sequence classification
+    return section(f"""## Sequence classification
 
 {opening}
 
@@ -165,7 +165,7 @@ chance is a third.
 {table(listed)}
 
 {command(results)}
-"""
+""")
 
 
 def draw(results: Results) -> dict[str, alt.TopLevelMixin]:

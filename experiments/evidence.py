@@ -16,11 +16,13 @@ from experiments.common import DOCS, RESULTS, write_figures
 PROGRAMS = (
     "growth",
     "specialised",
-    "placement",
+    "sft",
+    "singles",
     "classification",
     "grpo",
     "layers",
     "stability",
+    "peers",
 )
 """In the order of the paper's claims."""
 

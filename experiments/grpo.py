@@ -17,7 +17,7 @@ import altair as alt
 from datasets import Dataset
 
 from experiments.common import Pair, Results, command, demo_model, figure, gsm8k, main, show, table
-from experiments.outcomes import verdict
+from experiments.outcomes import section, verdict
 from experiments.placements import described, letters, matched
 from experiments.training import adapted
 from plop_cli import Placement, PlopError, score
@@ -154,7 +154,7 @@ def tell(results: Results) -> str:
         }
         for name, one in found.items()
     ]
-    return f"""## GRPO
+    return section(f"""## GRPO
 
 {verdict(claims)} This is far too short to compare placements: {setting["steps"]} steps of {setting["batch"]} answers,
 {len(results["seeds"])} seed(s). It shows that placements train under TRL, and where the rewards go: from the first
@@ -172,7 +172,7 @@ four tags that stands there once, one more for their order. Answer: two points f
 {table(listed)}
 
 {command(results)}
-"""
+""")
 
 
 def draw(results: Results) -> dict[str, alt.TopLevelMixin]:

@@ -12,7 +12,7 @@ from pathlib import Path
 import altair as alt
 
 from experiments.common import Results, command, figure, main, show, table
-from experiments.outcomes import dots, less, losses, rates, verdict
+from experiments.outcomes import dots, less, losses, rates, section, verdict
 from experiments.placements import described, matched_rank, of_modules, placements
 from experiments.training import Bench
 from plop_cli import Placement, recommend
@@ -69,7 +69,7 @@ def tell(results: Results) -> str:
         }
         for name, one in found.items()
     ]
-    return f"""## Types or single modules
+    return section(f"""## Types or single modules
 
 {verdict(claims)} In brackets: by how much, in nats per token, paired by seed.
 
@@ -86,7 +86,7 @@ modules with the lowest NFN wherever they are; the modules whose NFN is lowest a
 {table(listed)}
 
 {command(results)}
-"""
+""")
 
 
 def draw(results: Results) -> dict[str, alt.TopLevelMixin]:

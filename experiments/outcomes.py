@@ -8,7 +8,7 @@ from typing import Any
 
 import altair as alt
 
-from experiments.common import interval, show
+from experiments.common import interval, paragraph, show
 
 Found = Mapping[str, Any]
 """What the results hold about a placement: among others its `runs`."""
@@ -42,6 +42,12 @@ def verdict(claims: Mapping[str, Sequence[float]]) -> str:
         name = "Could not be told" if not certain else "Held" if mean > 0 else "Did not hold"
         groups[name].append(f"{claim} ({show(differences)})")
     return " ".join(f"**{name}:** {'; '.join(found)}." for name, found in groups.items() if found)
+
+
+def section(text: str) -> str:
+    """The Markdown with its prose in lines of at most 120 characters."""
+    blocks = text.strip().split("\n\n")
+    return "\n\n".join(block if block[0] in "#|!`" else paragraph(block) for block in blocks) + "\n"
 
 
 def spearman(first: Sequence[float], second: Sequence[float]) -> float:

@@ -13,7 +13,7 @@ from peft.helpers import find_kappa_target_modules
 
 from experiments.baselines import CHOICES
 from experiments.common import Results, command, figure, main, show, table
-from experiments.outcomes import dots, less, losses, verdict
+from experiments.outcomes import dots, less, losses, section, verdict
 from experiments.placements import described, letters, matched_rank, of_modules, placements
 from experiments.training import Bench
 from plop_cli import recommend
@@ -63,7 +63,7 @@ def tell(results: Results) -> str:
         }
         for name, one in found.items()
     ]
-    return f"""## Choices made without data
+    return section(f"""## Choices made without data
 
 {agreed}{verdict(claims)} In brackets: by how much, in nats per token, paired by seed.
 
@@ -79,7 +79,7 @@ PEFT's `find_kappa_target_modules` takes single modules, wherever they are.
 {table(listed)}
 
 {command(results)}
-"""
+""")
 
 
 def draw(results: Results) -> dict[str, alt.TopLevelMixin]:

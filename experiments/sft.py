@@ -12,7 +12,7 @@ from typing import Any
 import altair as alt
 
 from experiments.common import Results, command, figure, main, show, table
-from experiments.outcomes import dots, less, losses, rates, verdict
+from experiments.outcomes import dots, less, losses, rates, section, verdict
 from experiments.placements import described, letters, matched_rank, placements
 from experiments.training import Bench
 
@@ -56,7 +56,7 @@ def tell(results: Results) -> str:
         f"at equal parameters PLoP has a lower test loss than {other}": less(group["PLoP"], short[other])
         for other in ("Attn", "PLoP⁻¹", "MLP", "all-linear")
     }
-    return f"""## Placement in supervised fine-tuning
+    return section(f"""## Placement in supervised fine-tuning
 
 {verdict(claims)} In brackets: by how much, in nats per token, paired by seed.
 
@@ -81,7 +81,7 @@ At equal rank, with the same learning rates:
 {table(rows(equal))}
 
 {command(results)}
-"""
+""")
 
 
 def draw(results: Results) -> dict[str, alt.TopLevelMixin]:

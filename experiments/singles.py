@@ -13,7 +13,7 @@ import altair as alt
 
 from experiments.baselines import CHOICES
 from experiments.common import Results, command, figure, main, show, table
-from experiments.outcomes import losses, spearman
+from experiments.outcomes import losses, section, spearman
 from experiments.placements import described
 from experiments.training import Bench
 from plop_cli import recommend
@@ -56,7 +56,7 @@ def tell(results: Results) -> str:
         }
         for kind, found in types.items()
     ]
-    return f"""## A low score and a large gain
+    return section(f"""## A low score and a large gain
 
 That a lower NFN means a larger gain {held}: over the {len(types)} types Spearman's ρ between NFN before training and
 the gain is {rho:+.2f} (−1 would be the claim at its purest; with seven types chance alone goes beyond ±0.79 in 5 % of
@@ -74,7 +74,7 @@ better learning rate of {RATES[0]:g} and {RATES[1]:g}. Gain: the test loss of th
 {table(listed)}
 
 {command(results)}
-"""
+""")
 
 
 def draw(results: Results) -> dict[str, alt.TopLevelMixin]:
@@ -84,7 +84,8 @@ def draw(results: Results) -> dict[str, alt.TopLevelMixin]:
         for loss in losses(found)
     ]
     base = alt.Chart(alt.InlineData(values=points)).encode(
-        alt.X("NFN before training:Q", scale=alt.Scale(zero=False)), alt.Y("gain:Q", title="gain", scale=alt.Scale(zero=False))
+        alt.X("NFN before training:Q", scale=alt.Scale(zero=False)),
+        alt.Y("gain:Q", title="gain", scale=alt.Scale(zero=False)),
     )
     names = base.mark_text(dx=8, align="left").encode(alt.Y("mean(gain):Q", title="gain"), text="type:N")
     return {"singles": (base.mark_point(filled=True) + names).properties(width=420, height=260)}
