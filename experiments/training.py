@@ -125,8 +125,7 @@ class Bench:
         for found in _read(self.kept):
             if found["key"] == key:
                 return Run(**found["run"])
-        with adapted(self.model, placement, seed) as tuned:
-            losses = train(tuned, self._batches(seed), lambda batch: torch.cat(self._losses(batch)).mean(), rate)
+        with self.trained(placement, rate=rate, seed=seed) as losses:
             held_out = self._measure(self.validation), self._measure(self.test)
         run = Run(rate, seed, placement.trainable_parameters, losses, *held_out)
         if self.kept:
@@ -134,6 +133,24 @@ class Bench:
             with self.kept.open("a") as file:
                 file.write(json.dumps({"key": key, "placement": name, "run": asdict(run)}) + "\n")
         return run
+
+    @contextmanager
+    def trained(self, placement: Placement, *, rate: float, seed: int) -> Iterator[list[float]]:
+        """Inside, `model` has trained adapters; gives the loss of each step."""
+        with adapted(self.model, placement, seed) as tuned:
+            yield train(tuned, self._batches(seed), lambda batch: torch.cat(self._losses(batch)).mean(), rate)
+
+    @torch.no_grad()
+    def solved(self) -> int:
+        """To how many test questions the model, as it is now, gives the right number last: greedily, in 96 tokens."""
+        questions = self.tokenizer.batch_decode([example.question for example in self.test])
+        answers = self.tokenizer.batch_decode([example.answer for example in self.test], skip_special_tokens=True)
+        options = {"padding": True, "padding_side": "left", "return_tensors": "pt"}
+        asked = self.tokenizer(questions, **options).to(self.model.device)
+        with torch.autocast(self.model.device.type, torch.bfloat16), disable_input_dtype_casting(self.model):
+            ids = self.model.generate(**asked, max_new_tokens=96, do_sample=False)
+        written = self.tokenizer.batch_decode(ids[:, asked["input_ids"].shape[1] :], skip_special_tokens=True)
+        return sum(last_number(text) == last_number(answer) for text, answer in zip(written, answers, strict=True))
 
     @cached_property
     def untrained(self) -> float:
@@ -212,6 +229,12 @@ def train(
         optimizer.zero_grad()
         losses.append(round(loss.item(), 4))
     return losses
+
+
+def last_number(text: str) -> str:
+    """The last number in a text, without its commas; empty where there is none."""
+    found = re.findall(r"-?\d[\d,]*(?:\.\d+)?", text)
+    return found[-1].replace(",", "") if found else ""
 
 
 def warm_cosine(step: int, steps: int) -> float:

@@ -13,7 +13,7 @@ import pytest
 
 from experiments.grpo import answer_reward, format_reward
 from experiments.outcomes import spearman, verdict
-from experiments.training import warm_cosine
+from experiments.training import last_number, warm_cosine
 
 ROOT = Path(__file__).parent.parent
 
@@ -35,6 +35,12 @@ def test_the_learning_rate_warms_up_and_ends_near_zero() -> None:
     assert warm_cosine(0, 40) == 0.25
     assert max(range(40), key=lambda step: warm_cosine(step, 40)) == 3
     assert 0 < warm_cosine(39, 40) < 0.01
+
+
+def test_the_last_number_is_the_answer() -> None:
+    assert last_number("3 + 4 = 7\n#### 1,007.") == "1007"
+    assert last_number("about -2.5 or so") == "-2.5"
+    assert last_number("none") == ""
 
 
 def test_rewards_are_for_each_tag_for_their_order_and_for_the_right_number() -> None:
