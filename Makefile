@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test test-all lint bench picture clean
+.PHONY: demo test test-all lint bench evidence picture clean
 
 DEMO := --registry demo/registry.db
 
@@ -32,6 +32,9 @@ bench: $(READY)
 	$(BIN)/python benchmarks/early_stop.py
 	$(BIN)/python benchmarks/registry.py
 	$(BIN)/python benchmarks/report_size.py
+
+evidence: $(READY)
+	$(BIN)/python -m experiments.evidence --quick
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv

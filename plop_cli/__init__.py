@@ -14,6 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from plop_cli.callback import PlopCallback as PlopCallback
     from plop_cli.errors import PlopError as PlopError
     from plop_cli.placement import Placement as Placement
     from plop_cli.recommendation import recommend as recommend
@@ -27,10 +28,11 @@ _HOME = {
     "NFNScores": "scoring",
     "recommend": "recommendation",
     "Placement": "placement",
+    "PlopCallback": "callback",
     "PlopError": "errors",
 }
 
-__all__ = ["NFNScores", "Placement", "PlopError", "__version__", "recommend", "score"]
+__all__ = ["NFNScores", "Placement", "PlopCallback", "PlopError", "__version__", "recommend", "score"]
 
 
 def __getattr__(name: str) -> object:

@@ -1,0 +1,168 @@
+"""What the experiments share: the command line, results as files, intervals, the demo model, GSM8K.
+
+if __name__ == "__main__":
+    main("growth", run, tell, seeds=range(3))
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import platform
+import statistics
+import sys
+import textwrap
+import time
+from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import altair as alt
+
+from plop_cli import __version__
+from plop_cli.loading import load
+from plop_cli.models import identify
+from plop_cli.significance import two_sided
+
+RESULTS = Path(__file__).parent / "results"
+DOCS = Path(__file__).parent.parent / "docs"
+
+Results = dict[str, Any]
+"""What a program found, as plain JSON; read back, also `name`, `quick`, `seeds`, `versions`, `cpus` and `seconds`."""
+Pair = dict[str, str]
+"""A `question` and its `answer`."""
+
+
+def main(
+    name: str,
+    run: Callable[..., Results],
+    tell: Callable[[Results], str],
+    *,
+    seeds: Sequence[int],
+    data: bool = False,
+) -> None:
+    """Run the experiment as asked for on the command line, keep what it found, and print its section.
+
+    Args:
+        run: called with `quick` and `seeds`, and where `data` is set with `data`, a list of the files given.
+        seeds: unless the command line says otherwise; a quick run takes the first alone.
+    """
+    parser = argparse.ArgumentParser(prog=f"python -m experiments.{name}", description=sys.modules["__main__"].__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("--quick", action="store_true", help="a minute or two: shows the harness, not the claim")
+    parser.add_argument("--seeds", type=int, nargs="+", metavar="SEED", help=f"default: {' '.join(map(str, seeds))}")
+    if data:
+        about = "JSON lines of `question` and `answer`: for training, and for testing; default: GSM8K from the hub"
+        parser.add_argument("--data", type=Path, nargs="+", default=[], metavar="FILE", help=about)
+    asked = parser.parse_args()
+    chosen = asked.seeds or list(seeds)[: 1 if asked.quick else None]
+    started = time.perf_counter()
+    found = run(quick=asked.quick, seeds=chosen, **({"data": asked.data} if data else {}))
+    results = {
+        "name": name,
+        "quick": asked.quick,
+        "seeds": chosen,
+        **found,
+        "versions": _versions(),
+        "cpus": os.cpu_count(),
+        "seconds": round(time.perf_counter() - started, 1),
+    }
+    RESULTS.mkdir(exist_ok=True)
+    file = RESULTS / f"{name}{'.quick' if asked.quick else ''}.json"
+    file.write_text(json.dumps(results, indent=1) + "\n")
+    print(tell(results))
+
+
+def _versions() -> dict[str, str]:
+    found = {"plop": __version__, "python": platform.python_version()}
+    for package in ("torch", "transformers", "peft", "trl", "numpy"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def interval(values: Sequence[float]) -> tuple[float, float]:
+    """The mean and the half-width of its 95 % t-interval; NaN where one value tells none."""
+    mean, count = statistics.fmean(values), len(values)
+    if count < 2:
+        return mean, math.nan
+    error = statistics.stdev(values) / math.sqrt(count)
+    low, high = 0.0, 13.0  # quantiles of t with one degree of freedom or more
+    for _ in range(40):
+        middle = (low + high) / 2
+        low, high = (middle, high) if two_sided(middle, 1.0, count - 1) > 0.05 else (low, middle)
+    return mean, high * error
+
+
+def show(values: Sequence[float], digits: int = 3) -> str:
+    """`interval` as people write it: "1.007 ± 0.004", or the mean alone."""
+    mean, half = interval(values)
+    return f"{mean:.{digits}f}" + ("" if math.isnan(half) else f" ± {half:.{digits}f}")
+
+
+def table(rows: Sequence[Mapping[str, object]]) -> str:
+    """A Markdown table; its columns are the keys of the first row. What is a number stands on the right."""
+    columns = list(rows[0])
+    right = [isinstance(rows[0][column], int | float) or str(rows[0][column])[:1].isdigit() for column in columns]
+    lines = [columns, ["--:" if number else "---" for number in right]]
+    lines += [[str(row[column]) for column in columns] for row in rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def paragraph(text: str) -> str:
+    """The text as lines of at most 120 characters, whatever lines it came in."""
+    return textwrap.fill(" ".join(text.split()), 120, break_long_words=False, break_on_hyphens=False)
+
+
+def figure(name: str, alt_text: str) -> str:
+    """The Markdown that shows docs/evidence/NAME.svg."""
+    return f"![{alt_text}](evidence/{name}.svg)"
+
+
+def command(results: Results) -> str:
+    """The line that makes a program's results again, as the last of its section."""
+    seeds = " ".join(map(str, results["seeds"]))
+    quick = " --quick" if results["quick"] else ""
+    spent = f"{results['seconds'] / 60:.0f} minutes" if results["seconds"] > 90 else f"{results['seconds']:.0f} seconds"
+    where = f"torch {results['versions']['torch']}, {results['cpus']} CPU cores, {spent}"
+    return f"`python -m experiments.{results['name']}{quick} --seeds {seeds}` ({where})"
+
+
+def write_figures(charts: Mapping[str, alt.TopLevelMixin]) -> None:
+    """Each chart as docs/evidence/NAME.svg."""
+    folder = DOCS / "evidence"
+    folder.mkdir(exist_ok=True)
+    for name, chart in charts.items():
+        chart.save(folder / f"{name}.svg")
+
+
+def demo_model(dtype: str = "float32") -> tuple[Any, Any]:
+    """SmolLM2-135M-Instruct and its tokenizer, on the CPU, in evaluation mode."""
+    model: Any
+    model, tokenizer = load(identify("demo"), dtype=dtype, device="cpu")
+    # The GGUF file is quantized, the weights in memory are not; a Trainer would refuse them, and so would saving.
+    model.is_quantized, model.hf_quantizer = False, None
+    del model.config.quantization_config
+    return model, tokenizer
+
+
+def gsm8k(split: str, data: Sequence[Path] = ()) -> list[Pair]:
+    """The pairs of a split, "train" or "test": of the files given, else of the hub.
+
+    The first file is for training, the last for testing; of a single file, the last fifth.
+    """
+    if not data:
+        from datasets import load_dataset
+
+        return [dict(row) for row in load_dataset("openai/gsm8k", "main", split=split)]
+    file = data[0] if split == "train" else data[-1]
+    pairs = [json.loads(line) for line in file.read_text().splitlines()]
+    if len(data) == 1:
+        cut = len(pairs) * 4 // 5
+        return pairs[:cut] if split == "train" else pairs[cut:]
+    return pairs

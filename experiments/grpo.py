@@ -1,0 +1,191 @@
+"""Placements in reinforcement learning (paper, Table 3): GRPO with rewards for the format and for the right answer.
+
+python -m experiments.grpo [--quick] [--seeds 0] [--data train.jsonl test.jsonl]
+"""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import altair as alt
+from datasets import Dataset
+
+from experiments.common import Pair, Results, command, demo_model, figure, gsm8k, main, show, table
+from experiments.outcomes import section, verdict
+from experiments.placements import described, letters, matched
+from experiments.training import adapted
+from plop_cli import Placement, PlopError, score
+
+TAGS = ("<think>", "</think>", "<solution>", "</solution>")
+PROMPT = """Think between <think> and </think>. Then write the number between <solution> and </solution>.
+
+Question: Tom has 3 apples and buys 4 more. How many apples does he have?
+<think>3 + 4 = 7</think> <solution>7</solution>
+
+Question: {question}
+"""
+
+
+@dataclass(frozen=True)
+class Size:
+    """How large a run is; `generated` in tokens. Each step draws `batch` answers, `group` to a question."""
+
+    steps: int = 16
+    batch: int = 16
+    group: int = 8
+    generated: int = 64
+    scored: int = 64
+    rate: float = 5e-4
+
+
+QUICK = Size(steps=2, batch=4, group=4, generated=24, scored=8)
+
+
+def format_reward(completions: Sequence[str], **_: Any) -> list[float]:
+    """Half a point for each tag that stands there once, one more where they are in order."""
+    wanted = re.compile("[^<>]*".join(TAGS))
+    return [sum(text.count(tag) == 1 for tag in TAGS) / 2 + (wanted.search(text) is not None) for text in completions]
+
+
+def answer_reward(completions: Sequence[str], answer: Sequence[str], **_: Any) -> list[float]:
+    """Two points for the right number between the tags."""
+    found = [re.search(r"<solution>\s*\$?([-\d.,]+?)\.?\s*</solution>", text) for text in completions]
+    return [
+        2.0 * (one is not None and one[1].replace(",", "") == right) for one, right in zip(found, answer, strict=True)
+    ]
+
+
+def prompts(pairs: Sequence[Pair]) -> Dataset:
+    """A prompt and the number that is right, for each pair."""
+    numbers = [pair["answer"].rpartition("#### ")[2].strip().replace(",", "") for pair in pairs]
+    asked = [PROMPT.format(question=pair["question"]) for pair in pairs]
+    return Dataset.from_dict({"prompt": asked, "answer": numbers})
+
+
+def rewards(model: Any, tokenizer: Any, placement: Placement, data: Dataset, seed: int, size: Size) -> Results:
+    """Train by GRPO; gives both rewards at each step."""
+    try:
+        from trl import GRPOConfig, GRPOTrainer
+    except ModuleNotFoundError as error:
+        raise PlopError('this needs TRL, which is not installed; pip install "plop-cli[experiments]"') from error
+    with adapted(model, placement, seed) as tuned, tempfile.TemporaryDirectory() as folder:
+        options = GRPOConfig(
+            output_dir=folder,
+            max_steps=size.steps,
+            per_device_train_batch_size=size.batch,
+            num_generations=size.group,
+            max_completion_length=size.generated,
+            learning_rate=size.rate,
+            lr_scheduler_type="cosine",
+            warmup_steps=max(1, size.steps // 10),
+            seed=seed,
+            use_cpu=model.device.type == "cpu",
+            bf16=False,
+            gradient_checkpointing=False,
+            logging_steps=1,
+            save_strategy="no",
+            report_to="none",
+            disable_tqdm=True,
+        )
+        trainer = GRPOTrainer(
+            model=tuned,
+            reward_funcs=[format_reward, answer_reward],
+            args=options,
+            train_dataset=data,
+            processing_class=tokenizer,
+        )
+        trainer.train()
+    steps = [entry for entry in trainer.state.log_history if "reward" in entry]
+    return {
+        "seed": seed,
+        "format": [entry["rewards/format_reward/mean"] for entry in steps],
+        "answer": [entry["rewards/answer_reward/mean"] for entry in steps],
+    }
+
+
+def run(*, quick: bool, seeds: Sequence[int], data: Sequence[Path]) -> Results:
+    """PLoP, PLoP⁻¹, attention and MLP, equally large."""
+    size = QUICK if quick else Size()
+    model, tokenizer = demo_model("bfloat16")
+    asked = prompts(gsm8k("train", data))
+    scores = score(model, tokenizer, asked["prompt"][: size.scored])
+    found = {}
+    for name, one in matched(scores, model).items():
+        if name != "all-linear":
+            runs = [rewards(model, tokenizer, one, asked, seed, size) for seed in seeds]
+            found[name] = {**described(one), "runs": runs}
+    return {"setting": asdict(size), "placements": found}
+
+
+def ends(values: Sequence[float]) -> tuple[float, float]:
+    """The mean of the first and of the last quarter."""
+    quarter = max(1, len(values) // 4)
+    return fmean(values[:quarter]), fmean(values[-quarter:])
+
+
+def tell(results: Results) -> str:
+    setting, found = results["setting"], results["placements"]
+    last = {
+        name.split(" (")[0]: [ends(run["format"])[1] + ends(run["answer"])[1] for run in one["runs"]]
+        for name, one in found.items()
+    }
+    claims = {
+        f"PLoP ends with more reward than {other}": [
+            own - its for own, its in zip(last["PLoP"], last[other], strict=True)
+        ]
+        for other in ("Attn", "MLP", "PLoP⁻¹")
+    }
+    moved = fmean(ends(run["format"])[1] - ends(run["format"])[0] for one in found.values() for run in one["runs"])
+    sizes = [one["parameters"] for one in found.values()]
+    listed = [
+        {
+            "placement": f"{name.split(' (')[0]} ({letters(one['types'])})",
+            "rank": one["rank"],
+            "parameters": f"{one['parameters'] / 1e6:.2f} M",
+            "format, first quarter": show([ends(run["format"])[0] for run in one["runs"]]),
+            "format, last quarter": show([ends(run["format"])[1] for run in one["runs"]]),
+            "answer, last quarter": show([ends(run["answer"])[1] for run in one["runs"]]),
+        }
+        for name, one in found.items()
+    ]
+    return section(f"""## GRPO
+
+{verdict(claims)} This is far too short to compare placements: {setting["steps"]} steps of {setting["batch"]} answers,
+{len(results["seeds"])} seed(s). It shows that placements train under TRL, and where the rewards go: from the first
+quarter of the steps to the last, the reward for the format moved by {moved:+.2f} of at most 3 on average.
+
+**Claimed** (Table 3): trained by GRPO, PLoP earns more reward for format and answer than attention, MLP and PLoP⁻¹.
+
+**Done:** SmolLM2-135M-Instruct, TRL's GRPOTrainer on GSM8K questions with one solved example before them;
+{setting["group"]} answers of at most {setting["generated"]} tokens to a question, learning rate {setting["rate"]:g};
+placements within {max(sizes) / min(sizes) - 1:.1%} of each other's parameters. Format: half a point for each of the
+four tags that stands there once, one more for their order. Answer: two points for the right number between the tags.
+
+{figure("grpo", "Reward of each placement over the steps")}
+
+{table(listed)}
+
+{command(results)}
+""")
+
+
+def draw(results: Results) -> dict[str, alt.TopLevelMixin]:
+    points = [
+        {"placement": name.split(" (")[0], "step": step, "reward": form + answer}
+        for name, one in results["placements"].items()
+        for run in one["runs"]
+        for step, (form, answer) in enumerate(zip(run["format"], run["answer"], strict=True), 1)
+    ]
+    chart = alt.Chart(alt.InlineData(values=points)).mark_line()
+    encoded = chart.encode(alt.X("step:Q"), alt.Y("mean(reward):Q", title="reward"), color="placement:N")
+    return {"grpo": encoded.properties(width=420, height=240)}
+
+
+if __name__ == "__main__":
+    main("grpo", run, tell, seeds=range(1), data=True)

@@ -1,0 +1,61 @@
+"""The placements that the paper compares, made equally large."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import replace
+from typing import Any
+
+from plop_cli import NFNScores, Placement, recommend
+
+WITHIN = 1.02
+"""Matched placements have at most so many times each other's parameters."""
+
+
+def matched_rank(scores: NFNScores, model: Any) -> int:
+    """The least rank of MLP, from 8 on, at which all placements come to the same number of parameters."""
+    for rank in range(8, 129):
+        sizes = [one.trainable_parameters for one in placements(scores, model, match=f"mlp:{rank}").values()]
+        if max(sizes) <= WITHIN * min(sizes):
+            return rank
+    raise AssertionError("ranks up to 128 are fine enough for any model")
+
+
+def matched(scores: NFNScores, model: Any) -> dict[str, Placement]:
+    """PLoP, PLoP⁻¹, Attn, MLP and all-linear, equally large."""
+    return placements(scores, model, match=f"mlp:{matched_rank(scores, model)}")
+
+
+def placements(
+    scores: NFNScores, model: Any, *, match: str | None = None, rank: int | None = None
+) -> dict[str, Placement]:
+    """PLoP, PLoP⁻¹, Attn, MLP and all-linear, at a rank or as large as STRATEGY:RANK."""
+    return {
+        strategy.name: recommend(
+            scores, targets=strategy.types, model=model, match=match, rank=rank, rounding="nearest"
+        )
+        for strategy in recommend(scores, model=model).strategies
+    }
+
+
+def of_modules(like: Placement, names: Collection[str], scores: NFNScores, model: Any) -> Placement:
+    """A placement of these modules, about as large as `like`."""
+    every = recommend(scores, targets=[kind.type for kind in scores.types], model=model).modules
+    chosen = tuple(module for module in every if module.name in names)
+    rank = round(like.trainable_parameters / sum(module.in_features + module.out_features for module in chosen))
+    return replace(like, modules=chosen, rank=rank, alpha=2 * rank)
+
+
+def described(placement: Placement) -> dict[str, Any]:
+    """What the results say about a placement."""
+    return {
+        "types": sorted({module.type for module in placement.modules}),
+        "modules": len(placement.modules),
+        "rank": placement.rank,
+        "parameters": placement.trainable_parameters,
+    }
+
+
+def letters(types: list[str]) -> str:
+    """["q_proj", "v_proj"] → "Q-V", as the paper writes them."""
+    return "-".join(kind[0].upper() for kind in types)

@@ -1,0 +1,176 @@
+"""Does the choice depend on what should not matter, and do others' criteria agree with it?
+
+    python -m experiments.stability [--quick] [--seeds S] [--data TRAIN TEST]
+
+The recommended types over disjoint sets of texts, over lengths, chat template, answers and precision; and those that
+are chosen without data.
+"""
+
+from __future__ import annotations
+
+import random
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import altair as alt
+import numpy as np
+import torch
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+
+from experiments.baselines import CHOICES
+from experiments.common import Results, command, demo_model, figure, gsm8k, main, paragraph, table
+from plop_cli import NFNScores, score
+from plop_cli.significance import kendall_tau
+from plop_cli.statistics import by_type, lowest, module_means
+
+SETS = 20
+
+
+def run(*, quick: bool, seeds: Sequence[int], data: Sequence[Path]) -> Results:
+    """One pass over the texts of all sets, and one for each other way to score."""
+    each, few, lengths = (2, 4, (64, 128)) if quick else (16, 32, (64, 128, 256, 512))
+    pairs = gsm8k("train", data)
+    random.Random(seeds[0]).shuffle(pairs)
+    questions = [pair["question"] for pair in pairs[: SETS * each]]
+    solved = [f"{pair['question']}\n{pair['answer']}" for pair in pairs]
+    long = ["\n\n".join(solved[start : start + 5]) for start in range(0, 5 * few // 2, 5)]
+    model, tokenizer = demo_model()
+    whole = score(model, tokenizer, questions, max_length=512)
+    ways = {"all questions": _way(whole)}
+    ways[f"{few} questions"] = _way(score(model, tokenizer, questions[:few]))
+    ways["chat template"] = _way(score(model, tokenizer, questions[:few], chat=True))
+    ways["with answers"] = _way(score(model, tokenizer, solved[:few]))
+    for length in lengths:
+        ways[f"{length} tokens of five solved problems"] = _way(score(model, tokenizer, long, max_length=length))
+    choices = {name: ranked(model) for name, ranked in CHOICES.items()}
+    for name, other in _other_precisions(model, tokenizer):
+        ways[name] = _way(score(other, tokenizer, questions[:few]))
+    return {
+        "settings": {"sets": SETS, "texts_per_set": each, "texts": few, "long_texts": len(long)},
+        "sets": [_types(whole, slice(start, start + each)) for start in range(0, SETS * each, each)],
+        "ways": ways,
+        "without_data": choices,
+    }
+
+
+def _types(scores: NFNScores, rows: slice) -> dict[str, float]:
+    """NFN of each type over some of the texts."""
+    means = module_means(scores.matrix.sums[rows].astype(float), scores.matrix.counts[rows].astype(float))
+    nfn = by_type(np.asarray(means), [module.type for module in scores.modules])
+    return {name: round(float(value), 4) for name, value in nfn.items()}
+
+
+def _way(scores: NFNScores) -> dict[str, Any]:
+    return {
+        "nfn": {one.type: round(one.nfn, 4) for one in scores.types},
+        "samples": len(scores.matrix.texts),
+        "tokens": scores.tokens,
+        "confidence": scores.confidence,
+        "seconds": round(scores.duration, 1),
+    }
+
+
+def _other_precisions(model: Any, tokenizer: Any) -> Iterator[tuple[str, Any]]:
+    """The same weights in bfloat16, and in bitsandbytes' 4-bit nf4."""
+    with tempfile.TemporaryDirectory() as folder:
+        model.save_pretrained(folder)
+        yield "bfloat16", AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16).eval()
+        nf4 = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.float32)
+        options = {"dtype": torch.float32, "quantization_config": nf4, "device_map": "cpu"}
+        yield "4-bit (nf4)", AutoModelForCausalLM.from_pretrained(folder, **options).eval()
+
+
+def draw(results: Results) -> dict[str, alt.TopLevelMixin]:
+    """NFN of every type in every set and every way."""
+    rows = [{"type": name, "nfn": value, "of": "a set"} for one in results["sets"] for name, value in one.items()]
+    rows += [
+        {"type": name, "nfn": value, "of": way}
+        for way, found in results["ways"].items()
+        for name, value in found["nfn"].items()
+    ]
+    base = alt.Chart(alt.InlineData(values=rows)).encode(
+        x=alt.X("nfn:Q", title="NFN", scale=alt.Scale(zero=False)), y=alt.Y("type:N", title=None, sort=_ranked(results))
+    )
+    sets = base.transform_filter(alt.datum.of == "a set").mark_tick(color="#8a95a0", thickness=1)
+    ways = (
+        base.transform_filter(alt.datum.of != "a set").mark_point(size=40).encode(color=alt.Color("of:N", title=None))
+    )
+    return {"stability": (sets + ways).properties(width=480, height=220)}
+
+
+def _ranked(results: Results) -> list[str]:
+    """The types in the order of all questions."""
+    return list(results["ways"]["all questions"]["nfn"])
+
+
+def _letters(types: Sequence[str]) -> str:
+    return "-".join(name[0].upper() for name in types)
+
+
+def tell(results: Results) -> str:
+    settings, reference = results["settings"], results["ways"]["all questions"]["nfn"]
+    chosen = set(lowest(reference))
+    sets = Counter(frozenset(lowest(one)) for one in results["sets"])
+    same = sets[frozenset(chosen)]
+    spread = max(max(values) - min(values) for values in zip(*(one.values() for one in results["sets"]), strict=True))
+    ways = [
+        {
+            "scored on": name,
+            "texts": found["samples"],
+            "tokens": f"{found['tokens']:,}",
+            "lowest first": _letters(list(found["nfn"])),
+            "chosen types shared": f"{len(chosen & set(lowest(found['nfn'])))} of {len(chosen)}",
+            "τ": f"{_tau(reference, found['nfn']):.2f}",
+            "largest shift of NFN": f"{max(abs(found['nfn'][kind] / reference[kind] - 1) for kind in reference):.1%}",
+        }
+        for name, found in results["ways"].items()
+    ]
+    others = [
+        {
+            "chosen by": name,
+            "first choice first": _letters(types),
+            "chosen types shared": f"{len(chosen & set(types[: len(chosen)]))} of {len(chosen)}",
+            "τ": f"{_tau(reference, {kind: rank for rank, kind in enumerate(types)}):.2f}",
+        }
+        for name, types in results["without_data"].items()
+    ]
+    moved = [way["scored on"] for way in ways if way["chosen types shared"] != f"{len(chosen)} of {len(chosen)}"]
+    verdict = f"**It changed for: {', '.join(moved)}.**" if moved else "It did not change in any of the ways below."
+    apart = [name for name, types in results["without_data"].items() if chosen != set(types[: len(chosen)])]
+    without = (
+        f"Of the choices that need no data, {', '.join(apart)} {'differs' if len(apart) == 1 else 'differ'} from it."
+        if apart
+        else "**On this model the choices that need no data are all the same set**, so that it cannot tell them apart."
+    )
+    claim = f"""The paper has scores of one set of texts, cut at 256 tokens, and does not say how stable the choice is.
+    {verdict} Over {settings["sets"]} disjoint sets of {settings["texts_per_set"]} questions the same types,
+    {_letters(lowest(reference))}, were chosen in {same}, and the NFN of a type differed by at most {spread:.3f}.
+    {without}"""
+    done = f"""Done: SmolLM2-135M-Instruct, float32 unless another precision is named, GSM8K questions of the training
+    set, drawn with seed {results["seeds"][0]}. The lengths are of {settings["long_texts"]} texts of five solved
+    problems each, cut. τ is Kendall's, of the order of all seven types against that of all questions."""
+    return f"""## Stability of the choice
+
+{paragraph(claim)}
+
+{paragraph(done)}
+
+{table(ways)}
+
+{figure("stability", "NFN of every type, over sets of texts and ways to score")}
+
+{table(others)}
+
+{command(results)}
+"""
+
+
+def _tau(reference: dict[str, float], other: dict[str, float]) -> float:
+    return kendall_tau(list(reference.values()), [other[name] for name in reference])
+
+
+if __name__ == "__main__":
+    main("stability", run, tell, seeds=[0], data=True)

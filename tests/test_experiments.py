@@ -1,0 +1,119 @@
+"""The experiments run, and their sections say what their results say."""
+
+from __future__ import annotations
+
+import json
+import math
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from experiments import baselines, common, growth
+from experiments.common import interval, show, table
+from plop_cli.vega import svg
+
+
+def test_the_interval_is_students() -> None:
+    """The table's 4.303 for two degrees of freedom, and 12.706 for one."""
+    mean, half = interval([1.0, 2.0, 3.0])
+    assert mean == 2
+    assert half == pytest.approx(4.30265 / math.sqrt(3), rel=1e-5)
+    assert interval([0.0, 2.0])[1] == pytest.approx(12.7062, rel=1e-5)
+    assert math.isnan(interval([1.0])[1])
+    assert (show([1.0]), show([1.0, 1.0])) == ("1.000", "1.000 ± 0.000")
+
+
+def test_a_table_puts_numbers_on_the_right() -> None:
+    assert table([{"type": "q", "nfn": "1.5"}]) == "| type | nfn |\n| --- | --: |\n| q | 1.5 |"
+
+
+def test_gsm8k_of_one_file_keeps_its_last_fifth_for_testing(tmp_path: Path) -> None:
+    rows = [{"question": str(number), "answer": ""} for number in range(10)]
+    (tmp_path / "pairs.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    files = [tmp_path / "pairs.jsonl"]
+    assert common.gsm8k("train", files) + common.gsm8k("test", files) == rows
+    assert len(common.gsm8k("test", files)) == 2
+
+
+class Known(nn.Module):
+    """Weights whose singular values are known."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.flat, self.steep, self.spiked = (nn.Linear(64, 64, bias=False) for _ in range(3))
+        self.flat.weight.data = torch.eye(64)
+        self.steep.weight.data = torch.diag(torch.arange(1.0, 65))
+        self.spiked.weight.data = torch.diag(torch.cat([torch.full((1,), 200.0), torch.arange(1.0, 64)]))
+
+
+def test_baselines_of_known_spectra() -> None:
+    model = Known()
+    assert baselines.stable_rank(model)["flat"] == pytest.approx(64)
+    assert baselines.condition_number(model) == pytest.approx({"flat": 1, "steep": 64, "spiked": 200})
+    # The quartiles of 1 … 63 and 200 are 16.75 and 48.25: ε = 2 · 31.5 / 1.349 = 46.7.
+    signal = sum(range(47, 64)) + 200
+    assert baselines.spectrum_snr(model)["spiked"] == pytest.approx(signal / sum(range(1, 47)) / 200)
+    assert baselines.CHOICES["condition number"](model) == ["flat", "steep", "spiked"]
+    assert baselines.CHOICES["stable rank"](model) == ["flat", "steep", "spiked"]
+
+
+def test_condition_numbers_are_those_of_peft() -> None:
+    """On a model with a module of each type, KappaTune's choice is ours."""
+    helpers = pytest.importorskip("peft.helpers")
+    torch.manual_seed(0)
+    model = nn.Sequential(*(nn.Linear(8, 8) for _ in range(3)))
+    found = helpers.find_kappa_target_modules(model, top_p=0.34, show_progress=False)["target_modules"]
+    kappas = {name: torch.linalg.cond(module.weight).item() for name, module in model.named_children()}
+    assert found == [min(kappas, key=lambda name: kappas[name])]
+
+
+def test_the_features_of_a_frozen_direction_follow_the_recursion_of_the_proof() -> None:
+    """At n = 1024 the error against t² is small, and no derivative turned."""
+    found = growth.sign_sgd(1024, seed=3)
+    assert found["turned"] == 0
+    assert found["recursion"] < 0.1
+
+
+def finished(name: str) -> dict[str, Any]:
+    """The committed results."""
+    file = common.RESULTS / f"{name}.json"
+    if not file.exists():
+        pytest.skip(f"{file.name} is not there yet")
+    results: dict[str, Any] = json.loads(file.read_text())
+    return results
+
+
+@pytest.mark.parametrize("name", ["growth", "specialised", "stability"])
+def test_results_become_a_section_and_figures(name: str) -> None:
+    program, results = import_module(f"experiments.{name}"), finished(name)
+    section = program.tell(results)
+    assert section.startswith("## ")
+    assert f"`python -m experiments.{name} --seeds" in section
+    for figure, chart in program.draw(results).items():
+        assert f"(evidence/{figure}.svg)" in section
+        assert svg(chart.to_dict()).startswith("<svg")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["growth", "specialised", "stability"])
+def test_the_quick_form_runs(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On pairs made here, so that no hub is needed."""
+    pairs = [
+        {"question": f"Tom has {n} apples and buys {n + 1}. How many are there?", "answer": f"{2 * n + 1}"}
+        for n in range(200)
+    ]
+    (tmp_path / "pairs.jsonl").write_text("\n".join(map(json.dumps, pairs)))
+    monkeypatch.setattr(common, "RESULTS", tmp_path)
+    program = import_module(f"experiments.{name}")
+    monkeypatch.setattr(program, "RESULTS", tmp_path, raising=False)
+    options = {} if name == "growth" else {"data": [tmp_path / "pairs.jsonl"]}
+    results = json.loads(json.dumps(program.run(quick=True, seeds=[0], **options)))
+    told = program.tell(
+        {"name": name, "quick": True, "seeds": [0], "versions": {"torch": ""}, "cpus": 1, "seconds": 1, **results}
+    )
+    assert told.startswith("## ")
+    assert program.draw(results)

@@ -1,0 +1,69 @@
+"""The experiments that train: what they reward and conclude, and that each runs in its quick form."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+from experiments.grpo import answer_reward, format_reward
+from experiments.outcomes import spearman, verdict
+from experiments.training import last_number, warm_cosine
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_a_claim_holds_or_fails_only_where_its_interval_leaves_zero_out() -> None:
+    said = verdict({"A": [0.10, 0.11, 0.12], "B": [-0.10, -0.11, -0.12], "C": [-0.1, 0.0, 0.3], "D": [5.0]})
+    assert said.startswith("**Did not hold:** B (-0.110 ± 0.025).")
+    assert "**Held:** A (0.110 ± 0.025)." in said
+    assert said.endswith("**Could not be told:** C (0.067 ± 0.517); D (5.000).")
+
+
+def test_spearman_counts_ranks_alone() -> None:
+    assert spearman([1.0, 2.0, 30.0], [0.1, 0.2, 0.3]) == 1
+    assert spearman([1.0, 2.0, 30.0], [9.0, 8.0, 7.0]) == -1
+    assert spearman([1.0, 2.0, 3.0], [1.0, 3.0, 2.0]) == 0.5
+
+
+def test_the_learning_rate_warms_up_and_ends_near_zero() -> None:
+    assert warm_cosine(0, 40) == 0.25
+    assert max(range(40), key=lambda step: warm_cosine(step, 40)) == 3
+    assert 0 < warm_cosine(39, 40) < 0.01
+
+
+def test_the_last_number_is_the_answer() -> None:
+    assert last_number("3 + 4 = 7\n#### 1,007.") == "1007"
+    assert last_number("about -2.5 or so") == "-2.5"
+    assert last_number("none") == ""
+
+
+def test_rewards_are_for_each_tag_for_their_order_and_for_the_right_number() -> None:
+    whole, half, wrong = "<think>1+1</think> <solution>$2.</solution>", "<think>1+1 = 2", "</think><think>"
+    assert format_reward([whole, half, wrong]) == [3, 0.5, 1]
+    assert answer_reward([whole, half, "<solution>1,000</solution>"], ["2", "2", "1000"]) == [2, 0, 2]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["sft", "singles", "layers", "peers", "classification", "grpo"])
+def test_each_program_runs_in_its_quick_form(name: str, tmp_path: Path) -> None:
+    """It prints its section, and what it leaves is enough to draw its figures."""
+    pytest.importorskip("trl" if name == "grpo" else "peft")
+    pairs = tmp_path / "pairs.jsonl"
+    lines = ({"question": f"How much is {n} + {n}?", "answer": f"{n} + {n} = {2 * n}\n#### {2 * n}"} for n in range(99))
+    pairs.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    data = [] if name == "classification" else ["--data", str(pairs)]
+    asked = [sys.executable, "-m", f"experiments.{name}", "--quick", *data]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "registry")])}
+    done = subprocess.run(asked, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("\n## ") + done.stdout.startswith("## ") == 1
+    assert f"python -m experiments.{name} --quick" in done.stdout
+    program = import_module(f"experiments.{name}")
+    results = json.loads((ROOT / "experiments" / "results" / f"{name}.quick.json").read_text())
+    assert [chart.to_dict() for chart in program.draw(results).values()]
