@@ -202,7 +202,10 @@ def _ids(parts: Iterable[nn.Module]) -> set[int]:
 
 def _is_router(model: nn.Module, name: str, module: nn.Module) -> bool:
     """Whether its matrix has one row for each of the experts beside it, or a single row: the shared expert's share."""
-    rows = {parameter.shape[0] for parameter in module.parameters(recurse=False) if parameter.ndim == 2}
+    if isinstance(module, nn.Linear):  # quantized weights are packed into another shape
+        rows = {module.out_features}
+    else:
+        rows = {parameter.shape[0] for parameter in module.parameters(recurse=False) if parameter.ndim == 2}
     siblings = model.get_submodule(name.rpartition(".")[0]).children()
     return any(rows & {1, number} for number in map(_number_of_experts, siblings) if number > 1)
 

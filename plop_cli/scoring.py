@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from plop_cli import __version__
 from plop_cli.batches import Batch, batches, tokenize
@@ -247,8 +247,16 @@ def _check_length(model: nn.Module, max_length: int) -> None:
     if (config := getattr(model, "config", None)) is None:
         return
     limit = getattr(config.get_text_config(), "max_position_embeddings", None)
+    limit = limit and limit - _positions_before_the_first(model, limit)
     if limit and max_length > limit:
         raise PlopError(f"the model has {limit} positions; give --max-length {limit} or less")
+
+
+def _positions_before_the_first(model: nn.Module, positions: int) -> int:
+    """RoBERTa and its kin count positions from the one after the padding's."""
+    words = model.get_input_embeddings() if isinstance(model, PreTrainedModel) else None
+    tables = (m for m in model.modules() if isinstance(m, nn.Embedding) and m is not words)
+    return next((m.padding_idx + 1 for m in tables if m.num_embeddings == positions and m.padding_idx is not None), 0)
 
 
 def _dtype(model: nn.Module) -> torch.dtype:

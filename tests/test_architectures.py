@@ -249,6 +249,17 @@ def test_a_tower_that_texts_run_through_is_scored_where_it_is_included() -> None
     assert both.settings == alone.settings | {"include": ["vision"]}
 
 
+@pytest.mark.parametrize("name", ["BERT", "RoBERTa"])
+def test_as_many_tokens_as_the_model_has_positions_for_and_no_more(name: str) -> None:
+    """RoBERTa's 640 positions start after the padding's, so a text has 383 of them here."""
+    model = architectures.build(name)
+    limit = {"BERT": 256, "RoBERTa": 640 - 257}[name]
+    scores = score(model, byte_tokenizer(), ["Half of 12 is 6. " * 60], max_length=limit)
+    assert scores.tokens == limit
+    with pytest.raises(PlopError, match=f"the model has {limit} positions; give --max-length {limit} or less"):
+        score(model, byte_tokenizer(), TEXTS, max_length=limit + 1)
+
+
 # Broken weights
 
 
