@@ -27,6 +27,7 @@ from plop_cli import score
 from plop_cli.batches import batches, tokenize
 from plop_cli.experts import observable, observing
 from plop_cli.forward import forward
+from plop_cli.malloc import keep_freed
 from plop_cli.scoring import default_budget
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
@@ -128,6 +129,7 @@ def main() -> None:
     parser.add_argument("--length", type=int, default=128, help="tokens of each text")
     parser.add_argument("--repeats", type=int, default=3)
     asked = parser.parse_args()
+    keep_freed()  # for all contestants, as the command does
     hf.logging.set_verbosity_error()
     texts = [f"{i:04} " + "Half of 12 is 6. " * asked.length for i in range(asked.texts)]
     table = Table(title=f"score() against a bare forward, {asked.texts} texts of {asked.length} tokens")

@@ -27,6 +27,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from plop_cli import score
 from plop_cli.batches import batches, tokenize
+from plop_cli.malloc import keep_freed
 from plop_cli.scoring import default_budget
 
 HERE = Path(__file__).parent
@@ -105,6 +106,7 @@ def main() -> None:
     parser.add_argument("--peak-of", help=argparse.SUPPRESS)
     parser.add_argument("--model", help=argparse.SUPPRESS)
     asked = parser.parse_args()
+    keep_freed()  # for all contestants, as the command does
     texts = [json.loads(line)["text"] for line in asked.texts.read_text().splitlines()][: asked.limit]
     model, tokenizer = torch.load(asked.model, weights_only=False) if asked.model else load()
     runs = contestants(model, tokenizer, texts)

@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from architectures import COMMON, contestants, ratios
+from plop_cli.malloc import keep_freed
 
 FIXED = {"samples": 32, "length": 64, "layers": 2}
 VARIED = {"samples": (16, 64, 256, 1024), "length": (64, 256, 1024), "layers": (2, 8, 32, 64)}
@@ -33,6 +34,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=3)
     asked = parser.parse_args()
+    keep_freed()  # for all contestants, as the command does
     table = Table(
         title="score() against a bare forward of the body, " + ", ".join(f"{v} {k}" for k, v in FIXED.items())
     )

@@ -184,8 +184,10 @@ def _score(
     source: ModelSource, jobs: Sequence[_Job], request: Request, registry: Registry, dtype: str, device: str, show: Show
 ) -> Iterator[Cell]:
     from plop_cli.loading import load
+    from plop_cli.malloc import keep_freed
     from plop_cli.scoring import score
 
+    keep_freed()
     try:
         group = join()
         with show(f"loading {source}"), group.together():

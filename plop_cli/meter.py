@@ -37,7 +37,7 @@ class Meter:
         self._totals = torch.zeros(3, columns, samples, dtype=self._sum_dtype, device=device)
         self._columns = torch.arange(columns, device=device)
         self._mask = torch.empty(0)
-        self._buffer = self._ratios = self._counts = torch.empty(0)
+        self._buffer = self._ratios = self._counts = self._scratch = torch.empty(0)
         self._waiting: list[int] = []
         self._input: weakref.ref[Tensor] | None = None
         self._version = 0
@@ -67,12 +67,19 @@ class Meter:
             if z_norms.shape not in (self._mask.shape, (self._mask.numel(),)):
                 self.misfits.add(column)
                 return
-            Wz = output if bias is None else output - bias
+            Wz = output if bias is None else self._minus(output, bias)
             self._add(column, nfn.amplification(Wz, z_norms), counted)
             for at, part in (parts or {}).items():
                 self._add(at, nfn.amplification(part.of(Wz).flatten(-2), z_norms), counted)
 
         return add
+
+    def _minus(self, output: Tensor, bias: Tensor) -> Tensor:
+        """Into memory that is there already: new pages would cost more than the subtraction."""
+        size = output.numel()
+        if len(self._scratch) < size or (self._scratch.dtype, self._scratch.device) != (output.dtype, output.device):
+            self._scratch = output.new_empty(size)
+        return torch.sub(output, bias, out=self._scratch[:size].view_as(output))
 
     def _add(self, column: int, ratio: Tensor, counted: Tensor) -> None:
         self._ratios[len(self._waiting)] = ratio.view_as(self._mask)

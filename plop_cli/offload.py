@@ -6,7 +6,6 @@ on the meta device.
 
 from __future__ import annotations
 
-import ctypes
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from torch import nn
 from plop_cli.devices import available_memory
 from plop_cli.distributed import size
 from plop_cli.errors import PlopError
+from plop_cli.malloc import trim
 
 SHARE = 0.8
 """Of the free memory, what weights may take by default; activations need the rest."""
@@ -63,13 +63,9 @@ def trim_between_layers(model: Any) -> None:
 
     glibc would keep it, in pieces between the activations: with SmolLM2, 180 MB after one pass and more after the next.
     """
-    try:
-        trim = ctypes.CDLL(None).malloc_trim
-    except (AttributeError, OSError, TypeError):  # another C library
-        return
     for name, place in model.hf_device_map.items():
         if place == "disk":
-            model.get_submodule(name).register_forward_hook(lambda *_: trim(0) and None)
+            model.get_submodule(name).register_forward_hook(lambda *_: trim())
 
 
 def is_offloaded(module: nn.Module) -> bool:
