@@ -31,7 +31,7 @@ RESULTS = Path(__file__).parent / "results"
 DOCS = Path(__file__).parent.parent / "docs"
 
 Results = dict[str, Any]
-"""What a program found, as plain JSON; read back, also `name`, `quick`, `seeds`, `data`, `versions`, `cpus`, `seconds`."""
+"""What a program found, as plain JSON; read back, it also says how: `name`, `quick`, `seeds`, `data`, `versions`, …"""
 Pair = dict[str, str]
 """A `question` and its `answer`."""
 

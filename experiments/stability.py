@@ -152,8 +152,8 @@ def tell(results: Results) -> str:
     {without}"""
     done = f"""Done: SmolLM2-135M-Instruct, float32 unless another precision is named, GSM8K questions of the training
     set, drawn with seed {results["seeds"][0]}. The lengths are of {settings["long_texts"]} texts of five solved
-    problems each, cut. τ is Kendall's, of the order of all seven types; τ and shifts are against the {settings["texts"]}
-    questions that the other ways use too."""
+    problems each, cut. τ is Kendall's, of the order of all seven types; τ and shifts are against the
+    {settings["texts"]} questions that the other ways use too."""
     return f"""## Stability of the choice
 
 {paragraph(claim)}
