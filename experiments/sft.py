@@ -80,7 +80,7 @@ each placement, chosen on the first seed by {setting["validation"]} validation p
 start, the pairs, their order); test loss on {setting["test"]} of GSM8K's test pairs. Before training it is
 {results["untrained"]:.3f}. Parameters are within {max(sizes) / min(sizes) - 1:.1%} of each other. The paper trains on
 MetaMathQA for two epochs and compares accuracy. At this size accuracy is coarse, so the loss is compared: of the
-{setting["test"]} test questions the model solves {solved["untrained"]} untrained, and {solved["PLoP"]} trained with PLoP
+{setting["test"]} test questions the model solves {solved["untrained"]} untrained and {solved["PLoP"]} trained with PLoP
 (first seed, greedy). Finished runs are kept in `experiments/results/runs.jsonl`, so the time below is that of the rest.
 
 {figure("sft", "Test loss of each placement, every seed")}
