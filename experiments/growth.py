@@ -22,16 +22,17 @@ WIDTH, POINTS, STEPS, RATE = 100, 1000, 300, 1e-4
 LAYERS = ("W0", "W1", "W2")
 OUTPUT = {"mean-field": 1 / WIDTH, "standard": 1 / math.sqrt(WIDTH)}
 """Standard deviation of W2 at first: as Theorem 2 assumes it, and 1/√in, as the text of Section 2 has it."""
+INPUTS = ["the data", "random inputs as long"]
 EVERY = 5
 """Steps between two points of a curve."""
-ETA, SIGN_STEPS = 0.05, 16
-"""Of SignSGD: η T = 0.8, before the loss's derivative changes its sign."""
+ETA, SIGN_STEPS, NETWORKS = 0.1, 8, 3
+"""Of SignSGD: η T = 0.8, before the loss's derivative changes its sign; and networks for each seed and width."""
 
 
 def run(*, quick: bool, seeds: Sequence[int]) -> Results:
     steps, widths = (100, (64, 256, 1024)) if quick else (STEPS, (64, 128, 256, 512, 1024, 2048, 4096))
     trained = {init: [list(train(std, seed, steps)) for seed in seeds] for init, std in OUTPUT.items()}
-    errors = {str(n): [sign_sgd(n, seed) for seed in seeds] for n in widths}
+    errors = {str(n): [sign_sgd(n, NETWORKS * seed + one) for seed in seeds for one in range(NETWORKS)] for n in widths}
     return {
         "settings": {
             "width": WIDTH,
@@ -69,7 +70,7 @@ def train(output_std: float, seed: int, steps: int) -> Iterator[dict[str, Any]]:
     shapes = ((WIDTH, WIDTH), (WIDTH, WIDTH), (1, WIDTH))
     weights = [(std * _gaussian(*shape, draw)).requires_grad_() for shape, std in zip(shapes, stds, strict=True)]
     optimizer = torch.optim.Adam(weights, lr=RATE)
-    probes = nfn.unit_probes(WIDTH, seed=seed, count=4096)
+    probes = nfn.unit_probes(WIDTH, seed=seed, count=1024)
     for step in range(steps + 1):
         z, found = x, dict[str, Any]()
         for layer, W in zip(LAYERS, weights, strict=True):
@@ -141,7 +142,7 @@ def _marks(steps: int) -> range:
 
 
 def _short(value: float) -> float:
-    return float(f"{value:.4g}")
+    return float(f"{value:.5g}")
 
 
 def slope(theorem: dict[str, list[dict[str, float]]], which: str) -> float:
@@ -157,7 +158,7 @@ def draw(results: Results) -> dict[str, alt.TopLevelMixin]:
     rows = [
         {"step": EVERY * at, "layer": layer, "of": of, "norm": value}
         for layer in LAYERS
-        for key, of in (("feature", "the data"), ("baseline", "random z̃"))
+        for key, of in (("feature", INPUTS[0]), ("baseline", INPUTS[1]))
         for at, value in enumerate(curves[layer][key])
     ]
     lines = (
@@ -166,8 +167,8 @@ def draw(results: Results) -> dict[str, alt.TopLevelMixin]:
         .encode(
             x=alt.X("step:Q"),
             y=alt.Y("norm:Q", title="‖Wz‖² / out", scale=alt.Scale(zero=False)),
-            color=alt.Color("of:N", title=None),
-            strokeDash=alt.StrokeDash("of:N", title=None),
+            color=alt.Color("of:N", title=None, sort=INPUTS),
+            strokeDash=alt.StrokeDash("of:N", title=None, sort=INPUTS),
         )
         .properties(width=200, height=150)
         .facet(column=alt.Column("layer:N", title=None))
@@ -224,13 +225,13 @@ def tell(results: Results) -> str:
     against {_ends(field["W2"], "feature")}; their ratio, NFN, is what alignment alone moves. With every layer at 1/√in,
     W1's features hardly move, {_ends(standard["W1"], "feature")}. And Γ_t as stated is not what its proof derives: the
     recursion there, Γ_(t+1) = Γ_t + β²(1 + 2t), adds up to Γ₀ + β²t². The error against that falls as
-    n^{slope(theorem, "recursion"):.2f} (the theorem says up to n^-0.5); against the stated form it falls as
+    n^{slope(theorem, "recursion"):.2f} (the theorem has exponents up to -0.5); against the stated form it falls as
     n^{slope(theorem, "stated"):.2f}, the two being β²(T−1) ≈ {ETA**2 * (SIGN_STEPS - 1):.3f} apart at any width."""
     done = f"""Done: f(x) = W2 W1 W0 x, n = d = {settings["width"]}, {settings["points"]:,} points, full-batch Adam,
     {settings["steps"]} steps, {seeds} seeds; the paper does not give its learning rate, ours is
     {settings["learning_rate"]:g}. W2 starts at 1/n (mean-field, as the theorem assumes) or at 1/√n (standard). Then
-    SignSGD with η = {settings["eta"]} on one point, {settings["sign_steps"]} steps, {seeds} seeds for each n; in
-    {turned} of these runs the derivative changed its sign."""
+    SignSGD with η = {settings["eta"]} on one point, {settings["sign_steps"]} steps, {NETWORKS * seeds}
+    networks for each n; in {turned} of these runs the derivative changed its sign."""
     return f"""## Growth of feature norms
 
 {paragraph(claim)}

@@ -3,8 +3,9 @@
     python -m experiments.specialised [--quick] [--seeds S ...] [--data TRAIN TEST]
 
 SmolLM2 is fine-tuned on GSM8K with LoRA in every module type, and scored by PlopCallback on held-out GSM8K questions
-and on code. The runs stay in experiments/results/specialised.db: plop compare --by revision --model math-seed0 \
-    --task gsm8k --registry experiments/results/specialised.db
+and on code. The runs stay in a registry:
+
+    plop compare --by revision --model math-seed0 --task gsm8k --registry experiments/results/specialised.db
 """
 
 from __future__ import annotations

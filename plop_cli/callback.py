@@ -38,7 +38,8 @@ class PlopCallback(TrainerCallback):  # type: ignore[misc]
     Training goes on as if nothing had happened, to the bit: modes, gradients, random states and every weight are left
     as they were. A PEFT model is scored as what it computes, W being base weight plus adapter, in merged copies of the
     adapted layers: its modules are named, and its scores compare, as those of the base model. Weights are scored in
-    their own dtype, without autocast, and without the prompts that prompt tuning puts before a text.
+    their own dtype, without autocast, and without the prompts that prompt tuning puts before a text. Of several
+    processes the first one scores, and the others wait for it.
 
     Args:
         task: as for `plop score` (`math`, `sample/math`, a file, …), or a `Task` of texts of your own.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -215,6 +216,10 @@ def test_what_cannot_work_is_said_before_training(tmp_path: Path) -> None:
     with pytest.raises(PlopError, match="no task"):
         PlopCallback("nonesuch", every=1)
     (tmp_path / "file").write_text("no registry")
+    first = SimpleNamespace(is_world_process_zero=True)
+    for arguments, reason in [({"fsdp": "full_shard"}, "needs whole weights"), ({"fsdp": ""}, "has no tokenizer")]:
+        with pytest.raises(PlopError, match=reason):
+            PlopCallback(TASK, every=1).on_train_begin(SimpleNamespace(deepspeed=None, **arguments), first, None)
     with pytest.raises(RegistryError):
         train(llama(), tmp_path, PlopCallback(TASK, every=1, registry=tmp_path / "file"))
 
