@@ -144,7 +144,7 @@ def tell(results: Results) -> str:
     runs = [run for one in found.values() for run in one["runs"]]
     moved = fmean(ends(run["format"])[1] - ends(run["format"])[0] for run in runs)
     movement = (
-        f"From the first quarter of the steps to the last, the reward for the format moved by {moved:+.2f} of at most 3."
+        f"From the first quarter of the steps to the last, the reward for the format moved by {moved:+.2f} of 3."
         if setting["steps"] >= 8
         else "So few steps move no reward: what differs between them are the questions."
     )
