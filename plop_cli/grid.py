@@ -187,7 +187,8 @@ def _score(
     from plop_cli.malloc import keep_freed
     from plop_cli.scoring import score
 
-    keep_freed()
+    if request.offload is None:
+        keep_freed()
     try:
         group = join()
         with show(f"loading {source}"), group.together():
