@@ -8,7 +8,11 @@ from __future__ import annotations
 import re
 import shlex
 
+from plop_cli.quantization import LOAD_IN
 from plop_registry import Run
+
+_LOAD_IN = {name: wanted for wanted, name in LOAD_IN.items()}
+"""A checkpoint may be quantized to these already; `plop score` then says to leave the option out."""
 
 
 def command(run: Run) -> str:
@@ -17,14 +21,25 @@ def command(run: Run) -> str:
     for name in ("samples", "max_length", "seed", "dtype"):
         if (value := run.settings.get(name)) is not None:
             words += [f"--{name.replace('_', '-')}", str(value)]
-    return shlex.join([*words, *(["--chat"] if run.settings.get("chat") else [])])
+    if run.settings.get("chat"):
+        words.append("--chat")
+    if load_in := _LOAD_IN.get(str(run.settings.get("quantization"))):
+        words += ["--load-in", load_in]
+    if run.settings.get("adapter") and not _is_checkpoint(run):
+        words += ["--adapter", run.model_label]
+    for tower in run.settings.get("include", ()):
+        words += ["--include", tower]
+    return shlex.join(words)
 
 
 def _model(run: Run) -> str:
     if re.fullmatch(r"[0-9a-f]{40}", run.model_revision):  # a commit; files have a longer hash
         return f"{run.model_id}@{run.model_revision}"
-    checkpoint = run.model_label.startswith("checkpoint-")
-    return f"{run.model_id}/{run.model_label}" if checkpoint else run.model_id
+    return f"{run.model_id}/{run.model_label}" if _is_checkpoint(run) else run.model_id
+
+
+def _is_checkpoint(run: Run) -> bool:
+    return run.model_label.startswith("checkpoint-")
 
 
 def _task(task: str) -> list[str]:

@@ -344,3 +344,13 @@ def test_a_run_can_be_made_again(make_run: Callable[..., Scored], changes: dict[
     settings = {"samples": 3, "max_length": 256, "seed": 1, "dtype": "float32", "quantization": None, "chat": True}
     run, _ = make_run(**{"model_label": "", "settings": settings, **changes})
     assert command(run) == f"{expected} --samples 3 --max-length 256 --seed 1 --dtype float32 --chat"
+
+
+def test_what_was_done_to_the_weights_is_done_again(make_run: Callable[..., Scored]) -> None:
+    settings = {"samples": 3, "quantization": "nf4", "adapter": "0123abcd", "include": ["audio"]}
+    adapted, _ = make_run(model_id="base", model_label="my-lora", settings=settings)
+    assert command(adapted).endswith("--samples 3 --load-in 4bit --adapter my-lora --include audio")
+    checkpoint, _ = make_run(
+        model_id="run", model_label="checkpoint-20", settings=settings | {"quantization": "gguf-Q4_K"}
+    )
+    assert command(checkpoint) == "plop score run/checkpoint-20 --task gsm8k --samples 3 --include audio"
