@@ -75,7 +75,7 @@ def test_each_layer_is_fetched_once_for_the_probes_and_once_per_batch(
 
 def test_batches_grow_where_each_fetches_the_weights() -> None:
     cpu, gpu = torch.device("cpu"), torch.device("cuda")
-    assert (default_budget(cpu), default_budget(cpu, offloaded=True)) == (1024, 4096)
+    assert (default_budget(cpu), default_budget(cpu, offloaded=True)) == (512, 4096)
     assert (default_budget(gpu), default_budget(gpu, offloaded=True)) == (16384, 65536)
 
 
