@@ -19,7 +19,7 @@ from experiments.training import Bench
 from plop_cli import recommend
 
 AS_LARGE_AS = "mlp:4"
-RATES = (2e-3, 4e-3)
+RATES = (4e-3,)
 """The larger ones: adapters on one type are few."""
 
 
