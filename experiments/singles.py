@@ -13,14 +13,14 @@ import altair as alt
 
 from experiments.baselines import CHOICES
 from experiments.common import Results, command, figure, main, show, table
-from experiments.outcomes import losses, section, spearman
+from experiments.outcomes import losses, rates, section, spearman
 from experiments.placements import described
 from experiments.training import Bench
 from plop_cli import recommend
 
 AS_LARGE_AS = "mlp:4"
 RATES = (4e-3,)
-"""The larger ones: adapters on one type are few."""
+"""Larger than for several types: these adapters are few."""
 
 
 def run(*, quick: bool, seeds: Sequence[int], data: Sequence[Path]) -> Results:
@@ -32,7 +32,7 @@ def run(*, quick: bool, seeds: Sequence[int], data: Sequence[Path]) -> Results:
         runs = [run.summary() for run in bench.tuned(one, seeds, RATES)]
         found[kind.type] = {"nfn": kind.nfn, **described(one), "runs": runs}
     orders = {name: ranked(bench.model) for name, ranked in CHOICES.items()}
-    return {"setting": bench.setting(), "untrained": bench.untrained, "types": found, "orders": orders}
+    return {"setting": bench.setting(), "untrained": bench.untrained, "rates": RATES, "types": found, "orders": orders}
 
 
 def tell(results: Results) -> str:
@@ -66,7 +66,7 @@ cases). The orders in which peers would choose, without data, have a ρ with the
 
 **Done:** the setting of the section before, but adapters on one type at a time, {sizes[0] / 1e6:.2f} M parameters each
 (within {max(sizes) / min(sizes) - 1:.1%}), {len(results["seeds"])} seed(s), {setting["steps"]} steps, for each type the
-better learning rate of {RATES[0]:g} and {RATES[1]:g}. Gain: the test loss of the untrained model,
+best learning rate of {rates(results)} by validation loss. Gain: the test loss of the untrained model,
 {results["untrained"]:.3f}, minus that after training.
 
 {figure("singles", "Gain of each type against its NFN")}
