@@ -31,7 +31,7 @@ RESULTS = Path(__file__).parent / "results"
 DOCS = Path(__file__).parent.parent / "docs"
 
 Results = dict[str, Any]
-"""What a program found, as plain JSON; read back, also `name`, `quick`, `seeds`, `versions`, `cpus` and `seconds`."""
+"""What a program found, as plain JSON; read back, it also says how: `name`, `quick`, `seeds`, `data`, `versions`, …"""
 Pair = dict[str, str]
 """A `question` and its `answer`."""
 
@@ -65,6 +65,7 @@ def main(
         "name": name,
         "quick": asked.quick,
         "seeds": chosen,
+        "data": [file.name for file in asked.data] if data else [],
         **found,
         "versions": _versions(),
         "cpus": os.cpu_count(),
@@ -128,9 +129,10 @@ def command(results: Results) -> str:
     """The line that makes a program's results again, as the last of its section."""
     seeds = " ".join(map(str, results["seeds"]))
     quick = " --quick" if results["quick"] else ""
+    data = f" --data {' '.join(results['data'])}" if results.get("data") else ""
     spent = f"{results['seconds'] / 60:.0f} minutes" if results["seconds"] > 90 else f"{results['seconds']:.0f} seconds"
     where = f"torch {results['versions']['torch']}, {results['cpus']} CPU cores, {spent}"
-    return f"`python -m experiments.{results['name']}{quick} --seeds {seeds}` ({where})"
+    return f"`python -m experiments.{results['name']}{quick} --seeds {seeds}{data}` ({where})"
 
 
 def write_figures(charts: Mapping[str, alt.TopLevelMixin]) -> None:
