@@ -34,7 +34,7 @@ Batch = TypeVar("Batch")
 
 @dataclass(frozen=True)
 class Size:
-    """How large a run is. `longest` is in tokens: longer pairs are left out. Of `rates`, 1e-3 was worse where tried."""
+    """How large a run is. `longest` is in tokens: longer pairs are left out."""
 
     steps: int = 40
     batch: int = 4
