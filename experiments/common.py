@@ -55,8 +55,9 @@ def main(
     parser.add_argument("--quick", action="store_true", help="a minute or two: shows the harness, not the claim")
     parser.add_argument("--seeds", type=int, nargs="+", metavar="SEED", help=f"default: {' '.join(map(str, seeds))}")
     if data:
-        about = "JSON lines of `question` and `answer`: for training, and for testing; default: GSM8K from the hub"
-        parser.add_argument("--data", type=Path, nargs="+", default=[], metavar="FILE", help=about)
+        about = "JSON lines of `question` and `answer`: for training, and for testing; default: $GSM8K, else the hub's"
+        given = [Path(file) for file in os.environ.get("GSM8K", "").split()]
+        parser.add_argument("--data", type=Path, nargs="+", default=given, metavar="FILE", help=about)
     asked = parser.parse_args()
     chosen = asked.seeds or list(seeds)[: 1 if asked.quick else None]
     started = time.perf_counter()

@@ -33,7 +33,7 @@ model of 135 M parameters. `python -m experiments.evidence` makes this page of t
 each section ends with the command that makes those, and `make evidence` runs all programs in their quick form. ± is a
 95 % t-interval over seeds unless something else is said. A claim that did not hold is named in the first paragraph of
 its section. What was given as `--data` are the first pairs of GSM8K's training and test split; without it, all come
-from the hub.
+from the hub, or for `make evidence` from `GSM8K="train.jsonl test.jsonl"`.
 """
 
 
