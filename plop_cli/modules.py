@@ -18,6 +18,7 @@ from transformers.pytorch_utils import Conv1D
 
 from plop_cli import experts
 from plop_cli.errors import PlopError
+from plop_cli.exports.matching import place_of
 from plop_registry import Skipped
 
 
@@ -56,7 +57,7 @@ class LinearModule:
     @property
     def place(self) -> str:
         """Its name without the number of the expert."""
-        return self.name.partition("[")[0]
+        return place_of(self.name)
 
 
 def body(model: nn.Module) -> nn.Module:

@@ -137,7 +137,10 @@ def score(
     meter = Meter(samples=len(texts), columns=columns_of_parts(modules)[-1].stop, device=device)
     run = forward(model, include)
     budget, pad = batch_tokens or default_budget(device, is_offloaded(model)), tokenizer.pad_token_id or 0
-    mine = group.shard(tokens.ids)
+    ends = list(looks(len(texts), until)) if until else [(len(texts), 1.0)]
+    mine: list[list[int]] = []
+    for end, _ in ends:
+        mine += group.shard(tokens.ids[len(mine) : end])
     start = done = 0
 
     def step(batch: Batch) -> None:
@@ -150,7 +153,7 @@ def score(
         with group.together():
             probed = operators(modules, _dtype(model), seed=seed)
         with _metered(modules, probed, meter):
-            for end, enough in looks(len(texts), until) if until else [(len(texts), 1.0)]:
+            for end, enough in ends:
                 with group.together():
                     for batch in batches(mine[start:end], batch_tokens=budget, pad=pad):
                         fitting(batch)

@@ -149,12 +149,6 @@ def test_the_exact_baseline_of_these_tests_is_right_where_it_is_known_by_hand() 
     assert _exact_baseline(one_entry) == pytest.approx(4 * _mean_u1(5), rel=1e-9)
 
 
-def test_without_a_readable_weight_the_baseline_is_the_plain_mean() -> None:
-    W, u = gaussian(3, 5, seed=0), nfn.unit_probes(5, seed=0)
-    r = (W @ u.T).norm(dim=0).double()
-    assert nfn.baseline(u @ W.T, u, None) == pytest.approx((r.mean().item(), r.square().mean().item()))
-
-
 def test_a_weight_drawn_from_the_seed_of_the_probes_is_scored_like_any_other() -> None:
     """As in a model initialised after torch.manual_seed(0): the probes must not be the rows of its first weight."""
     W = gaussian(96, 96, seed=0)
