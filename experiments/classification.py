@@ -1,6 +1,6 @@
 """Placements in sequence classification (paper, Figure 7): does the second text follow from the first? (ANLI, round 1)
 
-python -m experiments.classification [--quick] [--seeds 0 1 2] [--data train.jsonl test.jsonl]
+python -m experiments.classification [--quick] [--model MODEL] [--data train.jsonl test.jsonl] [--set steps=400 …]
 
 The files hold JSON lines of `premise`, `hypothesis` and `label` (0 follows, 1 neither, 2 contradicts). Without files a
 quick run makes such lines up: it shows the harness, not the claim.
@@ -21,7 +21,7 @@ import torch
 from torch.nn.functional import cross_entropy
 from transformers import AutoModelForSequenceClassification
 
-from experiments.common import Results, command, demo_model, figure, main, show, table
+from experiments.common import Results, called, command, figure, load_model, main, show, table
 from experiments.outcomes import section, verdict
 from experiments.placements import described, letters, matched
 from experiments.training import adapted, train
@@ -47,13 +47,14 @@ QUICK = Size(steps=12, batch=8, test=60, scored=8, rates=(1e-3,))
 
 
 class Classifier:
-    """The demo model with a new head for three classes."""
+    """A model with a new head for three classes."""
 
-    def __init__(self, size: Size) -> None:
-        language, self.tokenizer = demo_model("bfloat16")
+    def __init__(self, size: Size, model: str) -> None:
+        language, self.tokenizer = load_model(model, "bfloat16")
         language.config.num_labels, language.config.pad_token_id = 3, self.tokenizer.pad_token_id
         torch.manual_seed(0)  # one head for all placements and seeds
-        self.model = AutoModelForSequenceClassification.from_config(language.config, dtype=torch.bfloat16).eval()
+        headed = AutoModelForSequenceClassification.from_config(language.config, dtype=torch.bfloat16)
+        self.model = headed.to(language.device).eval()
         self.model.base_model.load_state_dict(language.base_model.state_dict())
         self.size = size
 
@@ -64,26 +65,26 @@ class Classifier:
         draw = Random(seed)
         batches = [draw.sample(cases, self.size.batch) for _ in range(self.size.steps)]
         with adapted(self.model, placement, seed) as tuned:
-            losses = train(tuned, batches, lambda batch: cross_entropy(self._logits(batch), _labels(batch)), rate)
+            losses = train(tuned, batches, lambda batch: cross_entropy(self._logits(batch), self._labels(batch)), rate)
             with torch.no_grad():
                 groups = [test[start : start + 32] for start in range(0, len(test), 32)]
-                right = [self._logits(group).argmax(-1) == _labels(group) for group in groups]
+                right = [self._logits(group).argmax(-1) == self._labels(group) for group in groups]
         accuracy = torch.cat(right).float().mean().item()
         return {"seed": seed, "rate": rate, "train": fmean(losses[-10:]), "losses": losses, "accuracy": accuracy}
 
     def _logits(self, cases: Sequence[Case]) -> torch.Tensor:
         options = {"padding": True, "truncation": True, "max_length": self.size.longest, "return_tensors": "pt"}
+        inputs = self.tokenizer([_text(case) for case in cases], **options).to(self.model.device)
         with torch.autocast(self.model.device.type, torch.bfloat16):
-            logits: torch.Tensor = self.model(**self.tokenizer([_text(case) for case in cases], **options)).logits
+            logits: torch.Tensor = self.model(**inputs).logits
         return logits.float()
+
+    def _labels(self, cases: Sequence[Case]) -> torch.Tensor:
+        return torch.tensor([case["label"] for case in cases], device=self.model.device)
 
 
 def _text(case: Case) -> str:
     return f"{case['premise']}\n{case['hypothesis']}"
-
-
-def _labels(cases: Sequence[Case]) -> torch.Tensor:
-    return torch.tensor([case["label"] for case in cases])
 
 
 def anli(split: str, data: Sequence[Path], *, quick: bool) -> list[Case]:
@@ -108,11 +109,10 @@ def made_up(count: int, seed: str) -> list[Case]:
     return cases
 
 
-def run(*, quick: bool, seeds: Sequence[int], data: Sequence[Path]) -> Results:
+def run(*, quick: bool, seeds: Sequence[int], data: Sequence[Path], model: str, size: Size) -> Results:
     """Each placement at the learning rate with the lowest training loss for the first seed."""
-    size = QUICK if quick else Size()
     cases, test = anli("train", data, quick=quick), anli("test", data, quick=quick)[: size.test]
-    classifier = Classifier(size)
+    classifier = Classifier(size, model)
     scores = score(classifier.model, classifier.tokenizer, [_text(case) for case in cases[: size.scored]])
     found = {}
     for name, one in matched(scores, classifier.model).items():
@@ -155,7 +155,7 @@ def tell(results: Results) -> str:
 
 **Claimed** (Figure 7): on ANLI, PLoP learns better than attention, and as well as MLP or better.
 
-**Done:** SmolLM2-135M-Instruct with a new head for three classes, adapters within {max(sizes) / min(sizes) - 1:.1%} of
+**Done:** {called(results)} with a new head for three classes, adapters within {max(sizes) / min(sizes) - 1:.1%} of
 each other's parameters (and the head, the same for all), {setting["steps"]} steps of {setting["batch"]} cases,
 {len(results["seeds"])} seeds; accuracy on {setting["test"]} {"made-up " if results["made_up"] else ""}cases, where
 chance is a third.
@@ -184,4 +184,4 @@ def draw(results: Results) -> dict[str, alt.TopLevelMixin]:
 
 
 if __name__ == "__main__":
-    main("classification", run, tell, seeds=range(3), data=True)
+    main("classification", run, tell, seeds=range(3), data=True, sizes=(Size(), QUICK))

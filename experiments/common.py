@@ -11,20 +11,23 @@ import json
 import math
 import os
 import platform
+import re
 import statistics
 import sys
 import textwrap
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import altair as alt
 
-from plop_cli import __version__
+from plop_cli import PlopError, __version__
+from plop_cli.devices import resolve_device
 from plop_cli.loading import load
-from plop_cli.models import identify
+from plop_cli.models import DEMO, identify
 from plop_cli.significance import two_sided
 
 RESULTS = Path(__file__).parent / "results"
@@ -43,12 +46,15 @@ def main(
     *,
     seeds: Sequence[int],
     data: bool = False,
+    sizes: tuple[Any, Any] | None = None,
 ) -> None:
     """Run the experiment as asked for on the command line, keep what it found, and print its section.
 
     Args:
-        run: called with `quick` and `seeds`, and where `data` is set with `data`, a list of the files given.
+        run: called with `quick` and `seeds`; where `data` is set with `data`, a list of the files given, and `model`;
+            and where there are `sizes` with `size`.
         seeds: unless the command line says otherwise; a quick run takes the first alone.
+        sizes: the full and the quick one, dataclasses of numbers which --set changes.
     """
     parser = argparse.ArgumentParser(prog=f"python -m experiments.{name}", description=sys.modules["__main__"].__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
@@ -58,24 +64,63 @@ def main(
         about = "JSON lines of `question` and `answer`: for training, and for testing; default: $GSM8K, else the hub's"
         given = [Path(file) for file in os.environ.get("GSM8K", "").split()]
         parser.add_argument("--data", type=Path, nargs="+", default=given, metavar="FILE", help=about)
+        parser.add_argument("--model", default=DEMO, help="default: demo, SmolLM2-135M-Instruct")
+    if sizes:
+        known = ", ".join(f"{key}={_written(value)}" for key, value in asdict(sizes[0]).items())
+        parser.add_argument("--set", nargs="+", default=[], metavar="NAME=VALUE", help=f"the setting; default: {known}")
     asked = parser.parse_args()
     chosen = asked.seeds or list(seeds)[: 1 if asked.quick else None]
+    options: dict[str, Any] = {"quick": asked.quick, "seeds": chosen}
     started = time.perf_counter()
-    found = run(quick=asked.quick, seeds=chosen, **({"data": asked.data} if data else {}))
+    try:
+        if data:
+            options |= {"data": asked.data, "model": asked.model}
+        if sizes:
+            options["size"] = resized(sizes[asked.quick], asked.set)
+        found = run(**options)
+    except PlopError as error:
+        sys.exit(f"Error: {error}")
     results = {
         "name": name,
         "quick": asked.quick,
         "seeds": chosen,
-        "data": [file.name for file in asked.data] if data else [],
+        **({"data": [file.name for file in asked.data], "model": asked.model} if data else {}),
+        **({"set": asked.set} if sizes else {}),
         **found,
         "versions": _versions(),
         "cpus": os.cpu_count(),
         "seconds": round(time.perf_counter() - started, 1),
     }
     RESULTS.mkdir(exist_ok=True)
-    file = RESULTS / f"{name}{'.quick' if asked.quick else ''}.json"
+    file = results_of(name, asked.model if data else DEMO, ".quick.json" if asked.quick else ".json")
     file.write_text(json.dumps(results, indent=1) + "\n")
     print(tell(results))
+
+
+def results_of(name: str, model: str, suffix: str) -> Path:
+    """The file of a program's results; those of the demo model go into docs/evidence.md."""
+    own = "" if model == DEMO else "." + re.sub(r"[^\w.-]+", "--", model.strip("/"))
+    return RESULTS / f"{name}{own}{suffix}"
+
+
+def resized(size: Any, changes: Sequence[str]) -> Any:
+    """A dataclass of numbers with changes such as "steps=1000" and "rates=1e-4,1e-3"."""
+    known = asdict(size)
+    for change in changes:
+        name, _, text = change.partition("=")
+        if name not in known:
+            raise PlopError(f"--set {change}: there is no {name}; there are {', '.join(known)}")
+        try:
+            value = tuple(map(float, text.split(","))) if isinstance(known[name], tuple) else type(known[name])(text)
+        except ValueError:
+            raise PlopError(f"--set {change}: {name} is a number, such as {_written(known[name])}") from None
+        size = replace(size, **{name: value})
+    return size
+
+
+def _written(value: Any) -> str:
+    """A number or several, as --set takes them."""
+    return ",".join(f"{one:g}" for one in value) if isinstance(value, tuple) else f"{value:g}"
 
 
 def _versions() -> dict[str, str]:
@@ -130,10 +175,13 @@ def command(results: Results) -> str:
     """The line that makes a program's results again, as the last of its section."""
     seeds = " ".join(map(str, results["seeds"]))
     quick = " --quick" if results["quick"] else ""
-    data = f" --data {' '.join(results['data'])}" if results.get("data") else ""
+    for option in ("data", "set"):
+        quick += f" --{option} {' '.join(results[option])}" if results.get(option) else ""
+    if results.get("model", DEMO) != DEMO:
+        quick += f" --model {results['model']}"
     spent = f"{results['seconds'] / 60:.0f} minutes" if results["seconds"] > 90 else f"{results['seconds']:.0f} seconds"
     where = f"torch {results['versions']['torch']}, {results['cpus']} CPU cores, {spent}"
-    return f"`python -m experiments.{results['name']}{quick} --seeds {seeds}{data}` ({where})"
+    return f"`python -m experiments.{results['name']}{quick} --seeds {seeds}` ({where})"
 
 
 def write_figures(charts: Mapping[str, alt.TopLevelMixin]) -> None:
@@ -144,14 +192,21 @@ def write_figures(charts: Mapping[str, alt.TopLevelMixin]) -> None:
         chart.save(folder / f"{name}.svg")
 
 
-def demo_model(dtype: str = "float32") -> tuple[Any, Any]:
-    """SmolLM2-135M-Instruct and its tokenizer, on the CPU, in evaluation mode."""
+def load_model(name: str = DEMO, dtype: str = "float32") -> tuple[Any, Any]:
+    """A causal language model and its tokenizer, on the GPU where there is one, in evaluation mode."""
     model: Any
-    model, tokenizer = load(identify("demo"), dtype=dtype, device="cpu")
-    # The GGUF file is quantized, the weights in memory are not; a Trainer would refuse them, and so would saving.
-    model.is_quantized, model.hf_quantizer = False, None
-    del model.config.quantization_config
+    model, tokenizer = load(identify(name), dtype=dtype, device=resolve_device("auto"))
+    tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
+    if name == DEMO:
+        # The GGUF file is quantized, the weights in memory are not; a Trainer would refuse them, and so would saving.
+        model.is_quantized, model.hf_quantizer = False, None
+        del model.config.quantization_config
     return model, tokenizer
+
+
+def called(results: Results) -> str:
+    """The model's name."""
+    return "SmolLM2-135M-Instruct" if results["model"] == DEMO else str(results["model"])
 
 
 def gsm8k(split: str, data: Sequence[Path] = ()) -> list[Pair]:

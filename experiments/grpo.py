@@ -1,6 +1,6 @@
 """Placements in reinforcement learning (paper, Table 3): GRPO with rewards for the format and for the right answer.
 
-python -m experiments.grpo [--quick] [--seeds 0] [--data train.jsonl test.jsonl]
+python -m experiments.grpo [--quick] [--model MODEL] [--data train.jsonl test.jsonl] [--set steps=400 …]
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 import altair as alt
 from datasets import Dataset
 
-from experiments.common import Pair, Results, command, demo_model, figure, gsm8k, main, show, table
+from experiments.common import Pair, Results, called, command, figure, gsm8k, load_model, main, show, table
 from experiments.outcomes import section, verdict
 from experiments.placements import described, letters, matched
 from experiments.training import adapted
@@ -109,16 +109,15 @@ def rewards(model: Any, tokenizer: Any, placement: Placement, data: Dataset, see
     }
 
 
-def run(*, quick: bool, seeds: Sequence[int], data: Sequence[Path]) -> Results:
+def run(*, quick: bool, seeds: Sequence[int], data: Sequence[Path], model: str, size: Size) -> Results:
     """PLoP, PLoP⁻¹, attention and MLP, equally large."""
-    size = QUICK if quick else Size()
-    model, tokenizer = demo_model("bfloat16")
+    network, tokenizer = load_model(model, "bfloat16")
     asked = prompts(gsm8k("train", data))
-    scores = score(model, tokenizer, asked["prompt"][: size.scored])
+    scores = score(network, tokenizer, asked["prompt"][: size.scored])
     found = {}
-    for name, one in matched(scores, model).items():
+    for name, one in matched(scores, network).items():
         if name != "all-linear":
-            runs = [rewards(model, tokenizer, one, asked, seed, size) for seed in seeds]
+            runs = [rewards(network, tokenizer, one, asked, seed, size) for seed in seeds]
             found[name] = {**described(one), "runs": runs}
     return {"setting": asdict(size), "placements": found}
 
@@ -167,7 +166,7 @@ def tell(results: Results) -> str:
 
 **Claimed** (Table 3): trained by GRPO, PLoP earns more reward for format and answer than attention, MLP and PLoP⁻¹.
 
-**Done:** SmolLM2-135M-Instruct, TRL's GRPOTrainer on GSM8K questions with one solved example before them;
+**Done:** {called(results)}, TRL's GRPOTrainer on GSM8K questions with one solved example before them;
 {setting["group"]} answers of at most {setting["generated"]} tokens to a question, learning rate {setting["rate"]:g};
 placements within {max(sizes) / min(sizes) - 1:.1%} of each other's parameters. Format: half a point for each of the
 four tags that stands there once, one more for their order. Answer: two points for the right number between the tags.
@@ -193,4 +192,4 @@ def draw(results: Results) -> dict[str, alt.TopLevelMixin]:
 
 
 if __name__ == "__main__":
-    main("grpo", run, tell, seeds=range(1), data=True)
+    main("grpo", run, tell, seeds=range(1), data=True, sizes=(Size(), QUICK))

@@ -1,6 +1,6 @@
 """Whole types or single modules? With one budget, three ways to choose by NFN (paper, Section 6, left open there).
 
-python -m experiments.layers [--quick] [--seeds 0 1 2] [--data train.jsonl test.jsonl]
+python -m experiments.layers [--quick] [--model MODEL] [--data train.jsonl test.jsonl] [--set steps=400 …]
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import altair as alt
 from experiments.common import Results, command, figure, main, show, table
 from experiments.outcomes import dots, less, losses, rates, section, verdict
 from experiments.placements import described, matched_rank, of_modules, placements
-from experiments.training import Bench
+from experiments.training import QUICK, Bench, Size
 from plop_cli import Placement, recommend
 
 TYPES, SINGLE, RELATIVE = "lowest types", "lowest modules", "lowest within their type"
@@ -36,9 +36,9 @@ def relative(bench: Bench, count: int) -> list[str]:
     return [module.name for module in ranked[:count]]
 
 
-def run(*, quick: bool, seeds: Sequence[int], data: Sequence[Path]) -> Results:
+def run(*, quick: bool, seeds: Sequence[int], data: Sequence[Path], model: str, size: Size) -> Results:
     """Each choice at the learning rate that is best for whole types."""
-    bench = Bench(quick=quick, data=data)
+    bench = Bench(size, model=model, data=data, keep=not quick)
     found = {}
     chosen = choices(bench)
     rate = bench.tuned(chosen[TYPES], seeds)[0].rate
@@ -94,4 +94,4 @@ def draw(results: Results) -> dict[str, alt.TopLevelMixin]:
 
 
 if __name__ == "__main__":
-    main("layers", run, tell, seeds=range(3), data=True)
+    main("layers", run, tell, seeds=range(6), data=True, sizes=(Size(), QUICK))

@@ -1,6 +1,6 @@
 """Do the choices that are made without data train as well? The types that PLoP's peers would adapt, equally large.
 
-python -m experiments.peers [--quick] [--seeds 0 1 2] [--data train.jsonl test.jsonl]
+python -m experiments.peers [--quick] [--model MODEL] [--data train.jsonl test.jsonl] [--set steps=400 …]
 """
 
 from __future__ import annotations
@@ -15,26 +15,26 @@ from experiments.baselines import CHOICES
 from experiments.common import Results, command, figure, main, show, table
 from experiments.outcomes import dots, less, losses, section, verdict
 from experiments.placements import described, letters, matched_rank, of_modules, placements
-from experiments.training import Bench
+from experiments.training import QUICK, Bench, Size
 from plop_cli import recommend
 
 PLOP, MODULES = "PLoP", "condition number of modules"
 
 
-def run(*, quick: bool, seeds: Sequence[int], data: Sequence[Path]) -> Results:
+def run(*, quick: bool, seeds: Sequence[int], data: Sequence[Path], model: str, size: Size) -> Results:
     """PLoP and its peers at the learning rate that is best for PLoP; and PEFT's own choice, which is of modules."""
-    bench = Bench(quick=quick, data=data)
-    scores, model = bench.scores, bench.model
-    match = f"mlp:{matched_rank(scores, model)}"
-    plop = placements(scores, model, match=match)[PLOP]
+    bench = Bench(size, model=model, data=data, keep=not quick)
+    scores, network = bench.scores, bench.model
+    match = f"mlp:{matched_rank(scores, network)}"
+    plop = placements(scores, network, match=match)[PLOP]
     rate = bench.tuned(plop, seeds)[0].rate
     chosen = {PLOP: plop}
     for name, ranked in CHOICES.items():
-        types = ranked(model)[: len(scores.recommended)]
-        chosen[name] = recommend(scores, targets=types, model=model, match=match, rounding="nearest")
+        types = ranked(network)[: len(scores.recommended)]
+        chosen[name] = recommend(scores, targets=types, model=network, match=match, rounding="nearest")
     share = len(plop.modules) / len(scores.modules)
-    names = find_kappa_target_modules(model, top_p=share, show_progress=False)["target_modules"]
-    chosen[MODULES] = of_modules(plop, names, scores, model)
+    names = find_kappa_target_modules(network, top_p=share, show_progress=False)["target_modules"]
+    chosen[MODULES] = of_modules(plop, names, scores, network)
     found = {}
     for name, one in chosen.items():
         runs = [bench.run(one, rate=rate, seed=seed).summary() for seed in seeds]
@@ -87,4 +87,4 @@ def draw(results: Results) -> dict[str, alt.TopLevelMixin]:
 
 
 if __name__ == "__main__":
-    main("peers", run, tell, seeds=range(3), data=True)
+    main("peers", run, tell, seeds=range(6), data=True, sizes=(Size(), QUICK))

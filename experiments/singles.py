@@ -1,6 +1,6 @@
 """Does a low NFN before training tell where training helps? Adapters on one module type at a time, equally large.
 
-python -m experiments.singles [--quick] [--seeds 0] [--data train.jsonl test.jsonl]
+python -m experiments.singles [--quick] [--model MODEL] [--data train.jsonl test.jsonl] [--set steps=400 …]
 """
 
 from __future__ import annotations
@@ -15,27 +15,27 @@ from experiments.baselines import CHOICES
 from experiments.common import Results, command, figure, main, show, table
 from experiments.outcomes import losses, rates, section, spearman
 from experiments.placements import described
-from experiments.training import Bench
+from experiments.training import QUICK, Bench, Size
 from plop_cli import recommend
 
 AS_LARGE_AS = "mlp:4"
-RATES = (4e-3,)
-"""Larger than for several types: these adapters are few."""
+SIZE = Size(rates=(2e-3, 4e-3, 8e-3))
+"""Larger rates than for several types: these adapters are few."""
 
 BY_CHANCE = 0.79
 """What |ρ| of seven types exceeds in 5 % of cases."""
 
 
-def run(*, quick: bool, seeds: Sequence[int], data: Sequence[Path]) -> Results:
+def run(*, quick: bool, seeds: Sequence[int], data: Sequence[Path], model: str, size: Size) -> Results:
     """Each type alone, at its best learning rate."""
-    bench = Bench(quick=quick, data=data)
+    bench = Bench(size, model=model, data=data, keep=not quick)
     found = {}
     for kind in bench.scores.types:
         one = recommend(bench.scores, targets=[kind.type], model=bench.model, match=AS_LARGE_AS, rounding="nearest")
-        runs = [run.summary() for run in bench.tuned(one, seeds, RATES)]
+        runs = [run.summary() for run in bench.tuned(one, seeds)]
         found[kind.type] = {"nfn": kind.nfn, **described(one), "runs": runs}
     orders = {name: ranked(bench.model) for name, ranked in CHOICES.items()}
-    return {"setting": bench.setting(), "untrained": bench.untrained, "rates": RATES, "types": found, "orders": orders}
+    return {"setting": bench.setting(), "untrained": bench.untrained, "types": found, "orders": orders}
 
 
 def tell(results: Results) -> str:
@@ -71,8 +71,8 @@ with the gain of: {others}.
 **Claimed** (Section 3): types with low NFN are where adaptation is needed.
 
 **Done:** the setting of the section before, but adapters on one type at a time, {sizes[0] / 1e6:.2f} M parameters each
-(within {max(sizes) / min(sizes) - 1:.1%}), {len(results["seeds"])} seed(s), {setting["steps"]} steps, for each type the
-best learning rate of {rates(results)} by validation loss. Gain: the test loss of the untrained model,
+(within {max(sizes) / min(sizes) - 1:.1%}), {len(results["seeds"])} seeds, {setting["steps"]} steps, for each type the
+best learning rate of {rates(setting)} by validation loss. Gain: the test loss of the untrained model,
 {results["untrained"]:.3f}, minus that after training.
 
 {figure("singles", "Gain of each type against its NFN")}
@@ -98,4 +98,4 @@ def draw(results: Results) -> dict[str, alt.TopLevelMixin]:
 
 
 if __name__ == "__main__":
-    main("singles", run, tell, seeds=range(1), data=True)
+    main("singles", run, tell, seeds=range(3), data=True, sizes=(SIZE, QUICK))

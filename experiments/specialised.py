@@ -1,6 +1,6 @@
 """Do models that were trained on a task have higher NFN on it? (Section 3, Figure 6)
 
-    python -m experiments.specialised [--quick] [--seeds S ...] [--data TRAIN TEST]
+    python -m experiments.specialised [--quick] [--model MODEL] [--data train.jsonl test.jsonl] [--set steps=400 …]
 
 SmolLM2 is fine-tuned on GSM8K with LoRA in every module type, and scored by PlopCallback on held-out GSM8K questions
 and on code. The runs stay in a registry:
@@ -13,76 +13,91 @@ from __future__ import annotations
 import statistics
 import tempfile
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import altair as alt
 from transformers import DataCollatorForLanguageModeling, PrinterCallback, Trainer, TrainingArguments
 
-from experiments.common import RESULTS, Results, command, demo_model, figure, gsm8k, main, paragraph, table
+from experiments.common import (
+    RESULTS,
+    Pair,
+    Results,
+    called,
+    command,
+    figure,
+    gsm8k,
+    load_model,
+    main,
+    paragraph,
+    results_of,
+    table,
+)
 from plop_cli import PlopCallback, recommend
 from plop_cli.significance import differences, holm
 from plop_cli.tasks import Task, load_task
 from plop_registry import Registry, Run
 
 TYPES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
-RANK, RATE, LONGEST = 16, 5e-4, 128
 TASKS = {"gsm8k": "math, trained on", "sample/code": "code, not trained on"}
 
 
-def run(*, quick: bool, seeds: Sequence[int], data: Sequence[Path]) -> Results:
-    steps, batch, samples, every = (4, 2, 8, 4) if quick else (100, 4, 32, 25)
-    questions = [pair["question"] for pair in gsm8k("test", data)[:samples]]
-    tasks = [Task("gsm8k", "test", tuple(questions)), load_task("sample/code", samples=samples)]
+@dataclass(frozen=True)
+class Size:
+    """How large a run is; `longest` in tokens: longer pairs are left out."""
+
+    rank: int = 16
+    learning_rate: float = 5e-4
+    steps: int = 100
+    batch: int = 4
+    longest: int = 128
+    samples: int = 32
+    every: int = 25
+
+
+QUICK = Size(steps=4, batch=2, samples=8, every=4)
+
+
+def run(*, quick: bool, seeds: Sequence[int], data: Sequence[Path], model: str, size: Size) -> Results:
+    """A training for each seed, scored on both tasks before, meanwhile and after."""
+    questions = [pair["question"] for pair in gsm8k("test", data)[: size.samples]]
+    tasks = [Task("gsm8k", "test", tuple(questions)), load_task("sample/code", samples=size.samples)]
     pairs = gsm8k("train", data)
-    store = RESULTS / f"specialised{'.quick' * quick}.db"
+    store = results_of("specialised", model, ".quick.db" if quick else ".db")
     store.unlink(missing_ok=True)
     RESULTS.mkdir(exist_ok=True)
-    return {
-        "settings": {
-            "rank": RANK,
-            "learning_rate": RATE,
-            "steps": steps,
-            "batch": batch,
-            "longest": LONGEST,
-            "samples": samples,
-            "every": every,
-        },
-        "runs": [_trained(seed, pairs, tasks, store, steps, batch, every) for seed in seeds],
-    }
+    return {"settings": asdict(size), "runs": [_trained(model, seed, pairs, tasks, store, size) for seed in seeds]}
 
 
-def _trained(
-    seed: int, pairs: Sequence[dict[str, str]], tasks: Sequence[Task], store: Path, steps: int, batch: int, every: int
-) -> dict[str, Any]:
+def _trained(base: str, seed: int, pairs: Sequence[Pair], tasks: Sequence[Task], store: Path, size: Size) -> Results:
     """One training: its losses, what scoring took, and NFN of each task over it, with the change paired by texts."""
-    model, tokenizer = demo_model()
-    tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
+    model, tokenizer = load_model(base)
     texts = [f"{pair['question']}\n{pair['answer']}{tokenizer.eos_token}" for pair in pairs]
-    rows = [{"input_ids": ids} for ids in tokenizer(texts)["input_ids"] if len(ids) <= LONGEST]
+    rows = [{"input_ids": ids} for ids in tokenizer(texts)["input_ids"] if len(ids) <= size.longest]
     name = f"math-seed{seed}"
     with tempfile.TemporaryDirectory() as scratch, Registry(store) as registry:
         arguments = TrainingArguments(
             output_dir=f"{scratch}/{name}",
-            max_steps=steps,
-            per_device_train_batch_size=batch,
-            learning_rate=RATE,
-            warmup_steps=steps // 20,
+            max_steps=size.steps,
+            per_device_train_batch_size=size.batch,
+            learning_rate=size.learning_rate,
+            warmup_steps=size.steps // 20,
             lr_scheduler_type="cosine",
-            logging_steps=max(1, steps // 20),
+            logging_steps=max(1, size.steps // 20),
             save_strategy="no",
             seed=seed,
-            use_cpu=True,
+            use_cpu=model.device.type == "cpu",
             report_to=[],
             disable_tqdm=True,
         )
         trainer = Trainer(
-            recommend(targets=TYPES, rank=RANK, model=model).apply(model),
+            recommend(targets=TYPES, rank=size.rank, model=model).apply(model),
             arguments,
             train_dataset=rows,
             data_collator=DataCollatorForLanguageModeling(tokenizer, mlm=False),
             processing_class=tokenizer,
-            callbacks=[PlopCallback(task, every=every, registry=registry) for task in tasks],
+            callbacks=[PlopCallback(task, every=size.every, registry=registry) for task in tasks],
         )
         trainer.remove_callback(PrinterCallback)
         trainer.train()
@@ -167,7 +182,7 @@ def tell(results: Results) -> str:
     by text, corrected by Holm); on code, which was not trained on, {len(rose["sample/code"])} rose
     ({len(sure["sample/code"])} by more than chance). {len(more)} types rose more on math than on code. So short a
     training moves NFN little: by {largest["gsm8k"]:.1%} at most on math, {largest["sample/code"]:.1%} on code."""
-    done = f"""Done: SmolLM2-135M-Instruct on GSM8K questions and answers, LoRA of rank {settings["rank"]} in every
+    done = f"""Done: {called(results)} on GSM8K questions and answers, LoRA of rank {settings["rank"]} in every
     type, {settings["steps"]} AdamW steps of {settings["batch"]}, learning rate {settings["learning_rate"]:g} (cosine),
     pairs of at most {settings["longest"]} tokens, {len(runs)} seed{"s" * (len(runs) > 1)}; training loss
     {statistics.fmean(run["loss"][0] for run in runs):.2f} → {statistics.fmean(run["loss"][-1] for run in runs):.2f}.
@@ -207,4 +222,4 @@ def _change(runs: Sequence[dict[str, Any]], task: str, name: str) -> float:
 
 
 if __name__ == "__main__":
-    main("specialised", run, tell, seeds=[0], data=True)
+    main("specialised", run, tell, seeds=[0], data=True, sizes=(Size(), QUICK))

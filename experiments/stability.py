@@ -1,6 +1,6 @@
 """Does the choice depend on what should not matter, and do others' criteria agree with it?
 
-    python -m experiments.stability [--quick] [--seeds S] [--data TRAIN TEST]
+    python -m experiments.stability [--quick] [--seeds S] [--data TRAIN TEST] [--model MODEL]
 
 The recommended types over disjoint sets of texts, over lengths, chat template, answers and precision; and those that
 are chosen without data.
@@ -21,7 +21,7 @@ import torch
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
 from experiments.baselines import CHOICES
-from experiments.common import Results, command, demo_model, figure, gsm8k, main, paragraph, table
+from experiments.common import Results, called, command, figure, gsm8k, load_model, main, paragraph, table
 from plop_cli import NFNScores, score
 from plop_cli.significance import kendall_tau
 from plop_cli.statistics import by_type, lowest, module_means
@@ -29,24 +29,24 @@ from plop_cli.statistics import by_type, lowest, module_means
 SETS = 20
 
 
-def run(*, quick: bool, seeds: Sequence[int], data: Sequence[Path]) -> Results:
+def run(*, quick: bool, seeds: Sequence[int], data: Sequence[Path], model: str) -> Results:
     """One pass over the texts of all sets, and one for each other way to score."""
-    each, few, lengths = (2, 4, (64, 128)) if quick else (8, 16, (64, 128, 256, 512))
+    each, few, lengths = (2, 4, (64, 128)) if quick else (64, 64, (64, 128, 256, 512))
     pairs = gsm8k("train", data)
     random.Random(seeds[0]).shuffle(pairs)
     questions = [pair["question"] for pair in pairs[: SETS * each]]
     solved = [f"{pair['question']}\n{pair['answer']}" for pair in pairs]
     long = ["\n\n".join(solved[start : start + 5]) for start in range(0, 5 * few // 2, 5)]
-    model, tokenizer = demo_model()
-    whole = score(model, tokenizer, questions, max_length=512)
+    network, tokenizer = load_model(model)
+    whole = score(network, tokenizer, questions, max_length=512)
     ways = {"all questions": _way(whole)}
-    ways[f"{few} questions"] = _way(score(model, tokenizer, questions[:few]))
-    ways["chat template"] = _way(score(model, tokenizer, questions[:few], chat=True))
-    ways["with answers"] = _way(score(model, tokenizer, solved[:few]))
+    ways[f"{few} questions"] = _way(score(network, tokenizer, questions[:few]))
+    ways["chat template"] = _way(score(network, tokenizer, questions[:few], chat=True))
+    ways["with answers"] = _way(score(network, tokenizer, solved[:few]))
     for length in lengths:
-        ways[f"{length} tokens of five solved problems"] = _way(score(model, tokenizer, long, max_length=length))
-    choices = {name: ranked(model) for name, ranked in CHOICES.items()}
-    for name, other in _other_precisions(model, tokenizer):
+        ways[f"{length} tokens of five solved problems"] = _way(score(network, tokenizer, long, max_length=length))
+    choices = {name: ranked(network) for name, ranked in CHOICES.items()}
+    for name, other in _other_precisions(network, tokenizer):
         ways[name] = _way(score(other, tokenizer, questions[:few]))
     return {
         "settings": {"sets": SETS, "texts_per_set": each, "texts": few, "long_texts": len(long)},
@@ -77,10 +77,10 @@ def _other_precisions(model: Any, tokenizer: Any) -> Iterator[tuple[str, Any]]:
     """The same weights in bfloat16, and in bitsandbytes' 4-bit nf4."""
     with tempfile.TemporaryDirectory() as folder:
         model.save_pretrained(folder)
-        yield "bfloat16", AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16).eval()
+        load, here = AutoModelForCausalLM.from_pretrained, {"device_map": model.device}
+        yield "bfloat16", load(folder, dtype=torch.bfloat16, **here).eval()
         nf4 = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.float32)
-        options = {"dtype": torch.float32, "quantization_config": nf4, "device_map": "cpu"}
-        yield "4-bit (nf4)", AutoModelForCausalLM.from_pretrained(folder, **options).eval()
+        yield "4-bit (nf4)", load(folder, dtype=torch.float32, quantization_config=nf4, **here).eval()
 
 
 def draw(results: Results) -> dict[str, alt.TopLevelMixin]:
@@ -150,7 +150,7 @@ def tell(results: Results) -> str:
     {verdict} Over {settings["sets"]} disjoint sets of {settings["texts_per_set"]} questions the same types,
     {_letters(lowest(reference))}, were chosen in {same}, and the NFN of a type differed by at most {spread:.3f}.
     {without}"""
-    done = f"""Done: SmolLM2-135M-Instruct, float32 unless another precision is named, GSM8K questions of the training
+    done = f"""Done: {called(results)}, float32 unless another precision is named, GSM8K questions of the training
     set, drawn with seed {results["seeds"][0]}. The lengths are of {settings["long_texts"]} texts of five solved
     problems each, cut. τ is Kendall's, of the order of all seven types; τ and shifts are against the
     {settings["texts"]} questions that the other ways use too."""

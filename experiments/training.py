@@ -1,6 +1,6 @@
 """LoRA runs that can be compared: one model, held once; one run per placement, learning rate and seed.
 
-bench = Bench(quick=False)
+bench = Bench(Size())
 bench.scores                                   # NFN of the training questions, before any training
 bench.tuned(placement, seeds=[0, 1, 2])        # a Run per seed, at the placement's own learning rate
 
@@ -26,8 +26,9 @@ import torch
 from peft.helpers import disable_input_dtype_casting
 from torch.nn.functional import cross_entropy
 
-from experiments.common import RESULTS, demo_model, gsm8k
+from experiments.common import gsm8k, load_model, results_of
 from plop_cli import NFNScores, Placement, PlopError, score
+from plop_cli.models import DEMO
 
 Batch = TypeVar("Batch")
 
@@ -42,7 +43,7 @@ class Size:
     validation: int = 16
     test: int = 48
     scored: int = 64
-    rates: tuple[float, ...] = (2e-3, 4e-3)
+    rates: tuple[float, ...] = (1e-3, 2e-3, 4e-3)
 
 
 QUICK = Size(steps=3, batch=2, longest=80, validation=2, test=4, scored=8, rates=(1e-3,))
@@ -52,7 +53,7 @@ QUICK = Size(steps=3, batch=2, longest=80, validation=2, test=4, scored=8, rates
 class Run:
     """One training: the loss of each step, and of what was held out the loss of each pair.
 
-    A loss is the mean over the answer's tokens, in nats.
+    A loss is the mean over the answer's tokens, in nats. `solved`: of the test questions, where that was asked for.
     """
 
     rate: float
@@ -61,6 +62,7 @@ class Run:
     train: list[float]
     validation: list[float]
     test: list[float]
+    solved: int | None = None
 
     @property
     def loss(self) -> float:
@@ -70,7 +72,8 @@ class Run:
     def summary(self) -> dict[str, float]:
         """For the results of a program; the rest is in runs.jsonl."""
         train = fmean(self.train[-10:])
-        return {"seed": self.seed, "rate": self.rate, "loss": round(self.loss, 5), "train": round(train, 5)}
+        found = {"seed": self.seed, "rate": self.rate, "loss": round(self.loss, 5), "train": round(train, 5)}
+        return found if self.solved is None else {**found, "solved": self.solved}
 
 
 @dataclass(frozen=True)
@@ -88,10 +91,10 @@ class Example:
 class Bench:
     """A model with its pairs, on which placements are trained one after the other."""
 
-    def __init__(self, *, quick: bool = False, data: Sequence[Path] = ()) -> None:
-        self.size = QUICK if quick else Size()
-        self.kept = None if quick else RESULTS / "runs.jsonl"
-        self.model, self.tokenizer = demo_model("bfloat16")
+    def __init__(self, size: Size, *, model: str = DEMO, data: Sequence[Path] = (), keep: bool = True) -> None:
+        self.size = size
+        self.kept = results_of("runs", model, ".jsonl") if keep else None
+        self.model, self.tokenizer = load_model(model, "bfloat16")
         self.model.set_attn_implementation("eager")  # for short texts in bfloat16 the fastest backward pass on a CPU
         self.questions = [pair["question"] for pair in gsm8k("train", data)[: self.size.scored]]
         self.train = list(self._examples(gsm8k("train", data)))
@@ -113,21 +116,25 @@ class Bench:
         """What the results should say about how they were made."""
         return {**asdict(self.size), "pairs": len(self.train), "nfn": {t.type: t.nfn for t in self.scores.types}}
 
-    def tuned(self, placement: Placement, seeds: Sequence[int], rates: Sequence[float] = ()) -> list[Run]:
+    def tuned(self, placement: Placement, seeds: Sequence[int]) -> list[Run]:
         """A run for each seed, at the learning rate with the lowest validation loss for the first seed."""
-        tried = [self.run(placement, rate=rate, seed=seeds[0]) for rate in rates or self.size.rates]
+        tried = [self.run(placement, rate=rate, seed=seeds[0]) for rate in self.size.rates]
         best = min(tried, key=lambda run: fmean(run.validation))
         return [best, *(self.run(placement, rate=best.rate, seed=seed) for seed in seeds[1:])]
 
-    def run(self, placement: Placement, *, rate: float, seed: int) -> Run:
-        """Train adapters; the seed is their start, which pairs they see, and in which order."""
+    def run(self, placement: Placement, *, rate: float, seed: int, solve: bool = False) -> Run:
+        """Train adapters; the seed is their start, which pairs they see, and in which order.
+
+        `solve`: let the trained model answer the test questions too.
+        """
         key = self._key(placement, rate, seed)
         for found in _read(self.kept):
-            if found["key"] == key:
+            if found["key"] == key and not (solve and found["run"].get("solved") is None):
                 return Run(**found["run"])
         with self.trained(placement, rate=rate, seed=seed) as losses:
             held_out = self._measure(self.validation), self._measure(self.test)
-        run = Run(rate, seed, placement.trainable_parameters, losses, *held_out)
+            solved = self.solved() if solve else None
+        run = Run(rate, seed, placement.trainable_parameters, losses, *held_out, solved)
         if self.kept:
             name = f"{', '.join(sorted({module.type for module in placement.modules}))} r={placement.rank}"
             with self.kept.open("a") as file:
