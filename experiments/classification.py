@@ -184,4 +184,4 @@ def draw(results: Results) -> dict[str, alt.TopLevelMixin]:
 
 
 if __name__ == "__main__":
-    main("classification", run, tell, seeds=range(3), data=True, sizes=(Size(), QUICK))
+    main("classification", run, tell, seeds=range(3), data="ANLI", sizes=(Size(), QUICK))

@@ -30,7 +30,8 @@ from plop_cli.loading import load
 from plop_cli.models import DEMO, identify
 from plop_cli.significance import two_sided
 
-RESULTS = Path(__file__).parent / "results"
+RESULTS = Path(os.environ.get("PLOP_EVIDENCE") or Path(__file__).parent / "results")
+"""Where programs leave what they find."""
 DOCS = Path(__file__).parent.parent / "docs"
 
 Results = dict[str, Any]
@@ -45,15 +46,16 @@ def main(
     tell: Callable[[Results], str],
     *,
     seeds: Sequence[int],
-    data: bool = False,
+    data: str | None = None,
     sizes: tuple[Any, Any] | None = None,
 ) -> None:
     """Run the experiment as asked for on the command line, keep what it found, and print its section.
 
     Args:
-        run: called with `quick` and `seeds`; where `data` is set with `data`, a list of the files given, and `model`;
-            and where there are `sizes` with `size`.
+        run: called with `quick` and `seeds`; where there is `data` with `data`, the files given, and `model`; and where
+            there are `sizes` with `size`.
         seeds: unless the command line says otherwise; a quick run takes the first alone.
+        data: the environment variable that names files where the command line does not.
         sizes: the full and the quick one, dataclasses of numbers which --set changes.
     """
     parser = argparse.ArgumentParser(prog=f"python -m experiments.{name}", description=sys.modules["__main__"].__doc__)
@@ -61,8 +63,8 @@ def main(
     parser.add_argument("--quick", action="store_true", help="a minute or two: shows the harness, not the claim")
     parser.add_argument("--seeds", type=int, nargs="+", metavar="SEED", help=f"default: {' '.join(map(str, seeds))}")
     if data:
-        about = "JSON lines of `question` and `answer`: for training, and for testing; default: $GSM8K, else the hub's"
-        given = [Path(file) for file in os.environ.get("GSM8K", "").split()]
+        about = f"JSON lines, for training and for testing; default: ${data}, else the hub's {data}"
+        given = [Path(file) for file in os.environ.get(data, "").split()]
         parser.add_argument("--data", type=Path, nargs="+", default=given, metavar="FILE", help=about)
         parser.add_argument("--model", default=DEMO, help="default: demo, SmolLM2-135M-Instruct")
     if sizes:
@@ -173,15 +175,14 @@ def figure(name: str, alt_text: str) -> str:
 
 def command(results: Results) -> str:
     """The line that makes a program's results again, as the last of its section."""
-    seeds = " ".join(map(str, results["seeds"]))
-    quick = " --quick" if results["quick"] else ""
+    options = f"{' --quick' if results['quick'] else ''} --seeds {' '.join(map(str, results['seeds']))}"
     for option in ("data", "set"):
-        quick += f" --{option} {' '.join(results[option])}" if results.get(option) else ""
+        options += f" --{option} {' '.join(results[option])}" if results.get(option) else ""
     if results.get("model", DEMO) != DEMO:
-        quick += f" --model {results['model']}"
+        options += f" --model {results['model']}"
     spent = f"{results['seconds'] / 60:.0f} minutes" if results["seconds"] > 90 else f"{results['seconds']:.0f} seconds"
     where = f"torch {results['versions']['torch']}, {results['cpus']} CPU cores, {spent}"
-    return f"`python -m experiments.{results['name']}{quick} --seeds {seeds}` ({where})"
+    return f"`python -m experiments.{results['name']}{options}` ({where})"
 
 
 def write_figures(charts: Mapping[str, alt.TopLevelMixin]) -> None:

@@ -34,6 +34,10 @@ each section ends with the command that makes those, and `make evidence` runs al
 95 % t-interval over seeds unless something else is said. A claim that did not hold is named in the first paragraph of
 its section. What was given as `--data` are the first pairs of GSM8K's training and test split; without it, all come
 from the hub, or for `make evidence` from `GSM8K="train.jsonl test.jsonl"`.
+
+In doubt about your own model? The programs take it, your pairs, and a size worthy of your GPU (the first that torch
+finds), and print their section: `python -m experiments.sft --model org/model --data train.jsonl test.jsonl --set
+steps=1000 batch=16 longest=512`.
 """
 
 

@@ -192,4 +192,4 @@ def draw(results: Results) -> dict[str, alt.TopLevelMixin]:
 
 
 if __name__ == "__main__":
-    main("grpo", run, tell, seeds=range(1), data=True, sizes=(Size(), QUICK))
+    main("grpo", run, tell, seeds=range(1), data="GSM8K", sizes=(Size(), QUICK))

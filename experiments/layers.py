@@ -94,4 +94,4 @@ def draw(results: Results) -> dict[str, alt.TopLevelMixin]:
 
 
 if __name__ == "__main__":
-    main("layers", run, tell, seeds=range(6), data=True, sizes=(Size(), QUICK))
+    main("layers", run, tell, seeds=range(6), data="GSM8K", sizes=(Size(), QUICK))

@@ -87,4 +87,4 @@ def draw(results: Results) -> dict[str, alt.TopLevelMixin]:
 
 
 if __name__ == "__main__":
-    main("peers", run, tell, seeds=range(6), data=True, sizes=(Size(), QUICK))
+    main("peers", run, tell, seeds=range(6), data="GSM8K", sizes=(Size(), QUICK))

@@ -114,4 +114,4 @@ def draw(results: Results) -> dict[str, alt.TopLevelMixin]:
 
 
 if __name__ == "__main__":
-    main("sft", run, tell, seeds=range(6), data=True, sizes=(Size(), QUICK))
+    main("sft", run, tell, seeds=range(6), data="GSM8K", sizes=(Size(), QUICK))

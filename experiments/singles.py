@@ -98,4 +98,4 @@ def draw(results: Results) -> dict[str, alt.TopLevelMixin]:
 
 
 if __name__ == "__main__":
-    main("singles", run, tell, seeds=range(3), data=True, sizes=(SIZE, QUICK))
+    main("singles", run, tell, seeds=range(3), data="GSM8K", sizes=(SIZE, QUICK))

@@ -222,4 +222,4 @@ def _change(runs: Sequence[dict[str, Any]], task: str, name: str) -> float:
 
 
 if __name__ == "__main__":
-    main("specialised", run, tell, seeds=[0], data=True, sizes=(Size(), QUICK))
+    main("specialised", run, tell, seeds=[0], data="GSM8K", sizes=(Size(), QUICK))

@@ -175,4 +175,4 @@ def _tau(reference: dict[str, float], other: dict[str, float]) -> float:
 
 
 if __name__ == "__main__":
-    main("stability", run, tell, seeds=[0], data=True)
+    main("stability", run, tell, seeds=[0], data="GSM8K")

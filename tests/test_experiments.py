@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,9 @@ import torch
 from peft.helpers import find_kappa_target_modules
 from torch import nn
 
-from experiments import baselines, common, growth
+from experiments import baselines, common, growth, training
 from experiments.common import interval, show, table
+from plop_cli import PlopError
 from plop_cli.vega import svg
 
 
@@ -38,6 +40,20 @@ def test_gsm8k_of_one_file_keeps_its_last_fifth_for_testing(tmp_path: Path) -> N
     files = [tmp_path / "pairs.jsonl"]
     assert common.gsm8k("train", files) + common.gsm8k("test", files) == rows
     assert len(common.gsm8k("test", files)) == 2
+
+
+def test_settings_are_changed_by_name_and_keep_their_kind() -> None:
+    changed = common.resized(training.Size(), ["steps=400", "rates=1e-4,0.001"])
+    assert changed == replace(training.Size(), steps=400, rates=(1e-4, 1e-3))
+    with pytest.raises(PlopError, match="there is no epochs; there are steps, batch"):
+        common.resized(training.Size(), ["epochs=2"])
+    with pytest.raises(PlopError, match="steps is a number, such as 40"):
+        common.resized(training.Size(), ["steps=many"])
+
+
+def test_results_of_the_demo_model_are_the_ones_of_the_page() -> None:
+    assert common.results_of("sft", "demo", ".json").name == "sft.json"
+    assert common.results_of("sft", "org/model@v1", ".quick.json").name == "sft.org--model--v1.quick.json"
 
 
 class Known(nn.Module):
@@ -92,24 +108,3 @@ def test_results_become_a_section_and_figures(name: str) -> None:
     for figure, chart in program.draw(results).items():
         assert f"(evidence/{figure}.svg)" in section
         assert svg(chart.to_dict()).startswith("<svg")
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["growth", "specialised", "stability"])
-def test_the_quick_form_runs(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On pairs made here, so that no hub is needed."""
-    pairs = [
-        {"question": f"Tom has {n} apples and buys {n + 1}. How many are there?", "answer": f"{2 * n + 1}"}
-        for n in range(200)
-    ]
-    (tmp_path / "pairs.jsonl").write_text("\n".join(map(json.dumps, pairs)))
-    monkeypatch.setattr(common, "RESULTS", tmp_path)
-    program = import_module(f"experiments.{name}")
-    monkeypatch.setattr(program, "RESULTS", tmp_path, raising=False)
-    options = {} if name == "growth" else {"data": [tmp_path / "pairs.jsonl"]}
-    results = json.loads(json.dumps(program.run(quick=True, seeds=[0], **options)))
-    told = program.tell(
-        {"name": name, "quick": True, "seeds": [0], "versions": {"torch": ""}, "cpus": 1, "seconds": 1, **results}
-    )
-    assert told.startswith("## ")
-    assert program.draw(results)

@@ -6,14 +6,16 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path
 
 import pytest
 
+from experiments.evidence import PROGRAMS
 from experiments.grpo import answer_reward, format_reward
 from experiments.outcomes import spearman, verdict
-from experiments.training import last_number, warm_cosine
+from experiments.training import Size, last_number, warm_cosine
 
 ROOT = Path(__file__).parent.parent
 
@@ -50,20 +52,28 @@ def test_rewards_are_for_each_tag_for_their_order_and_for_the_right_number() -> 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["sft", "singles", "layers", "peers", "classification", "grpo"])
+@pytest.mark.parametrize("name", PROGRAMS)
 def test_each_program_runs_in_its_quick_form(name: str, tmp_path: Path) -> None:
-    """It prints its section, and what it leaves is enough to draw its figures."""
-    pytest.importorskip("trl" if name == "grpo" else "peft")
+    """On pairs made here, so that no hub is needed: it prints its section, and leaves enough to draw its figures."""
     pairs = tmp_path / "pairs.jsonl"
-    lines = ({"question": f"How much is {n} + {n}?", "answer": f"{n} + {n} = {2 * n}\n#### {2 * n}"} for n in range(99))
+    lines = (
+        {"question": f"How much is {n} + {n}?", "answer": f"{n} + {n} = {2 * n}\n#### {2 * n}"} for n in range(250)
+    )
     pairs.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    data = [] if name == "classification" else ["--data", str(pairs)]
-    asked = [sys.executable, "-m", f"experiments.{name}", "--quick", *data]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "registry")])}
+    environment = os.environ | {"GSM8K": str(pairs), "PLOP_EVIDENCE": str(tmp_path)}
+    asked = [sys.executable, "-m", f"experiments.{name}", "--quick"]
     done = subprocess.run(asked, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("\n## ") + done.stdout.startswith("## ") == 1
     assert f"python -m experiments.{name} --quick" in done.stdout
-    program = import_module(f"experiments.{name}")
-    results = json.loads((ROOT / "experiments" / "results" / f"{name}.quick.json").read_text())
-    assert [chart.to_dict() for chart in program.draw(results).values()]
+    results = json.loads((tmp_path / f"{name}.quick.json").read_text())
+    assert [chart.to_dict() for chart in import_module(f"experiments.{name}").draw(results).values()]
+
+
+def test_what_cannot_be_done_is_said_without_a_traceback(tmp_path: Path) -> None:
+    asked = [sys.executable, "-m", "experiments.sft", "--set", "epochs=3"]
+    done = subprocess.run(asked, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.endswith(
+        "Error: --set epochs=3: there is no epochs; there are " + ", ".join(asdict(Size())) + "\n"
+    )
