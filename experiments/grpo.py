@@ -28,20 +28,27 @@ PROMPT = """Think between <think> and </think>. Then write the number between <s
 Question: Tom has 3 apples and buys 4 more. How many apples does he have?
 <think>3 + 4 = 7</think> <solution>7</solution>
 
+Question: Ann reads 5 pages a day for 6 days. How many pages does she read?
+<think>5 * 6 = 30</think> <solution>30</solution>
+
 Question: {question}
 """
 
 
 @dataclass(frozen=True)
 class Size:
-    """How large a run is; `generated` in tokens. Each step draws `batch` answers, `group` to a question."""
+    """How large a run is. Each step draws `batch` answers, `group` to a question, of at most `generated` tokens.
 
-    steps: int = 16
-    batch: int = 16
+    `longest` is in tokens: longer questions are left out.
+    """
+
+    steps: int = 24
+    batch: int = 8
     group: int = 8
-    generated: int = 64
+    generated: int = 48
+    longest: int = 48
     scored: int = 64
-    rate: float = 5e-4
+    rate: float = 1e-3
 
 
 QUICK = Size(steps=2, batch=4, group=4, generated=24, scored=8)
@@ -112,7 +119,8 @@ def rewards(model: Any, tokenizer: Any, placement: Placement, data: Dataset, see
 def run(*, quick: bool, seeds: Sequence[int], data: Sequence[Path], model: str, size: Size) -> Results:
     """PLoP, PLoP⁻¹, attention and MLP, equally large."""
     network, tokenizer = load_model(model, "bfloat16")
-    asked = prompts(gsm8k("train", data))
+    pairs = gsm8k("train", data)
+    asked = prompts([pair for pair in pairs if len(tokenizer.tokenize(pair["question"])) <= size.longest])
     scores = score(network, tokenizer, asked["prompt"][: size.scored])
     found = {}
     for name, one in matched(scores, network).items():
@@ -166,10 +174,11 @@ def tell(results: Results) -> str:
 
 **Claimed** (Table 3): trained by GRPO, PLoP earns more reward for format and answer than attention, MLP and PLoP⁻¹.
 
-**Done:** {called(results)}, TRL's GRPOTrainer on GSM8K questions with one solved example before them;
-{setting["group"]} answers of at most {setting["generated"]} tokens to a question, learning rate {setting["rate"]:g};
-placements within {max(sizes) / min(sizes) - 1:.1%} of each other's parameters. Format: half a point for each of the
-four tags that stands there once, one more for their order. Answer: two points for the right number between the tags.
+**Done:** {called(results)}, TRL's GRPOTrainer on GSM8K questions of at most {setting["longest"]} tokens with two solved
+examples before them; {setting["group"]} answers of at most {setting["generated"]} tokens to a question, learning rate
+{setting["rate"]:g}; placements within {max(sizes) / min(sizes) - 1:.1%} of each other's parameters. Format: half a
+point for each of the four tags that stands there once, one more for their order. Answer: two points for the right
+number between the tags.
 
 {figure("grpo", "Reward of each placement over the steps")}
 
