@@ -19,7 +19,7 @@ from experiments.training import QUICK, Bench, Size
 from plop_cli import recommend
 
 AS_LARGE_AS = "mlp:4"
-SIZE = Size(rates=(2e-3, 4e-3, 8e-3))
+SIZE = Size(rates=(2e-3, 4e-3))
 """Larger rates than for several types: these adapters are few."""
 
 BY_CHANCE = 0.79

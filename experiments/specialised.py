@@ -49,11 +49,11 @@ class Size:
 
     rank: int = 16
     learning_rate: float = 5e-4
-    steps: int = 100
+    steps: int = 300
     batch: int = 4
     longest: int = 128
     samples: int = 32
-    every: int = 25
+    every: int = 75
 
 
 QUICK = Size(steps=4, batch=2, samples=8, every=4)
