@@ -101,7 +101,7 @@ def main(
 
 def results_of(name: str, model: str, suffix: str) -> Path:
     """The file of a program's results; those of the demo model go into docs/evidence.md."""
-    own = "" if model == DEMO else "." + re.sub(r"[^\w.-]+", "--", model.strip("/"))
+    own = "" if model == DEMO else "." + re.sub(r"[^\w.-]+", "--", model.strip("./"))
     return RESULTS / f"{name}{own}{suffix}"
 
 

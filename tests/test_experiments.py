@@ -54,6 +54,7 @@ def test_settings_are_changed_by_name_and_keep_their_kind() -> None:
 def test_results_of_the_demo_model_are_the_ones_of_the_page() -> None:
     assert common.results_of("sft", "demo", ".json").name == "sft.json"
     assert common.results_of("sft", "org/model@v1", ".quick.json").name == "sft.org--model--v1.quick.json"
+    assert common.results_of("sft", "./my/model/", ".json").name == "sft.my--model.json"
 
 
 class Known(nn.Module):
