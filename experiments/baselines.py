@@ -56,7 +56,7 @@ def _mean(model: nn.Module, measure: Measure) -> dict[str, float]:
         for module in linear_modules(model)[0]:
             sizes = sorted((module.in_features, module.out_features))
             weight = module.module.get_parameter("weight").detach().float()
-            found.setdefault(module.type, []).append((torch.linalg.svdvals(weight), sizes[0] / sizes[1]))
+            found.setdefault(module.type, []).append((torch.linalg.svdvals(weight).cpu(), sizes[0] / sizes[1]))
         _spectra[model] = found
     return {name: fmean(measure(*one) for one in modules) for name, modules in _spectra[model].items()}
 

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import altair as alt
+import torch
 
 from plop_cli import PlopError, __version__
 from plop_cli.devices import resolve_device
@@ -73,6 +74,8 @@ def main(
     asked = parser.parse_args()
     chosen = asked.seeds or list(seeds)[: 1 if asked.quick else None]
     options: dict[str, Any] = {"quick": asked.quick, "seeds": chosen}
+    os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")  # over several, a Trainer would spread each batch
+    RESULTS.mkdir(parents=True, exist_ok=True)
     started = time.perf_counter()
     try:
         if data:
@@ -90,10 +93,9 @@ def main(
         **({"set": asked.set} if sizes else {}),
         **found,
         "versions": _versions(),
-        "cpus": os.cpu_count(),
+        "device": _device(),
         "seconds": round(time.perf_counter() - started, 1),
     }
-    RESULTS.mkdir(exist_ok=True)
     file = results_of(name, asked.model if data else DEMO, ".quick.json" if asked.quick else ".json")
     file.write_text(json.dumps(results, indent=1) + "\n")
     print(tell(results))
@@ -123,6 +125,10 @@ def resized(size: Any, changes: Sequence[str]) -> Any:
 def _written(value: Any) -> str:
     """A number or several, as --set takes them."""
     return ",".join(f"{one:g}" for one in value) if isinstance(value, tuple) else f"{value:g}"
+
+
+def _device() -> str:
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else f"{os.cpu_count()} CPU cores"
 
 
 def _versions() -> dict[str, str]:
@@ -181,7 +187,7 @@ def command(results: Results) -> str:
     if results.get("model", DEMO) != DEMO:
         options += f" --model {results['model']}"
     spent = f"{results['seconds'] / 60:.0f} minutes" if results["seconds"] > 90 else f"{results['seconds']:.0f} seconds"
-    where = f"torch {results['versions']['torch']}, {results['cpus']} CPU cores, {spent}"
+    where = f"torch {results['versions']['torch']}, {results['device']}, {spent}"
     return f"`python -m experiments.{results['name']}{options}` ({where})"
 
 
@@ -210,18 +216,29 @@ def called(results: Results) -> str:
     return "SmolLM2-135M-Instruct" if results["model"] == DEMO else str(results["model"])
 
 
+def pairs_of(results: Results) -> str:
+    """Where the pairs are from."""
+    files: list[str] = results["data"]
+    return "GSM8K" if all("gsm8k" in file.lower() for file in files) else ", ".join(files)
+
+
+def several(count: int, what: str) -> str:
+    """ "1 seed", "3 seeds"."""
+    return f"{count} {what}{'s' * (count != 1)}"
+
+
 def gsm8k(split: str, data: Sequence[Path] = ()) -> list[Pair]:
-    """The pairs of a split, "train" or "test": of the files given, else of the hub.
+    """The pairs of a split, "train" or "test": of the files given, else of the hub."""
+    if data:
+        return read(split, data)
+    from datasets import load_dataset
 
-    The first file is for training, the last for testing; of a single file, the last fifth.
-    """
-    if not data:
-        from datasets import load_dataset
+    return [dict(row) for row in load_dataset("openai/gsm8k", "main", split=split)]
 
-        return [dict(row) for row in load_dataset("openai/gsm8k", "main", split=split)]
+
+def read(split: str, data: Sequence[Path]) -> list[dict[str, Any]]:
+    """JSON lines: the first file is for training, the last for testing; of a single file, the last fifth."""
     file = data[0] if split == "train" else data[-1]
-    pairs = [json.loads(line) for line in file.read_text().splitlines()]
-    if len(data) == 1:
-        cut = len(pairs) * 4 // 5
-        return pairs[:cut] if split == "train" else pairs[cut:]
-    return pairs
+    rows = [json.loads(line) for line in file.read_text().splitlines()]
+    cut = len(rows) * 4 // 5
+    return rows if len(data) > 1 else rows[:cut] if split == "train" else rows[cut:]

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import altair as alt
 
-from experiments.common import Results, command, figure, main, show, table
-from experiments.outcomes import dots, less, losses, rates, section, verdict
-from experiments.placements import described, matched_rank, of_modules, placements
-from experiments.training import QUICK, Bench, Size
+from experiments.common import Results, command, figure, main, several, show, table
+from experiments.outcomes import NOTE, dots, less, losses, section, tried, verdict
+from experiments.placements import apart, matched_rank, of_modules, placements
+from experiments.training import QUICK, Bench, Size, told
 from plop_cli import Placement, recommend
 
 TYPES, SINGLE, RELATIVE = "lowest types", "lowest modules", "lowest within their type"
@@ -37,22 +37,19 @@ def relative(bench: Bench, count: int) -> list[str]:
 
 
 def run(*, quick: bool, seeds: Sequence[int], data: Sequence[Path], model: str, size: Size) -> Results:
-    """Each choice at the learning rate that is best for whole types."""
+    """Each choice at its best learning rate."""
     bench = Bench(size, model=model, data=data, keep=not quick)
     found = {}
     chosen = choices(bench)
-    rate = bench.tuned(chosen[TYPES], seeds)[0].rate
     for name, one in chosen.items():
-        runs = [bench.run(one, rate=rate, seed=seed).summary() for seed in seeds]
         held = dict(Counter(module.type for module in one.modules))
         shared = len({*one.matched_modules} & {*chosen[TYPES].matched_modules})
-        found[name] = {**described(one), "held": held, "shared": shared, "runs": runs}
+        found[name] = {**told(one, bench.tuned(one, seeds)), "held": held, "shared": shared}
     return {"setting": bench.setting(), "untrained": bench.untrained, "choices": found}
 
 
 def tell(results: Results) -> str:
     setting, found = results["setting"], results["choices"]
-    sizes = [one["parameters"] for one in found.values()]
     claims = {
         f"{SINGLE} have a lower test loss than {TYPES}": less(found[SINGLE], found[TYPES]),
         f"{RELATIVE} have a lower test loss than {TYPES}": less(found[RELATIVE], found[TYPES]),
@@ -65,21 +62,23 @@ def tell(results: Results) -> str:
             "rank": one["rank"],
             "parameters": f"{one['parameters'] / 1e6:.2f} M",
             "test loss": show(losses(one)),
-            f"below {TYPES}": "" if name == TYPES else show(less(one, found[TYPES])),
+            "learning rate": f"{one['runs'][0]['rate']:g}",
+            f"below {TYPES}": "" if name == TYPES else show(less(one, found[TYPES])[0]),
         }
         for name, one in found.items()
     ]
     return section(f"""## Types or single modules
 
-{verdict(claims)} In brackets: by how much, in nats per token, paired by seed.
+{verdict(claims)} {NOTE}
 
-**Left open** (Section 6): whether choosing single modules by NFN beats choosing types.
+**Left open** (Section 6): whether something finer than types should be chosen; for layers the paper found inconsistent
+results.
 
 **Done:** the setting of supervised fine-tuning above ({setting["steps"]} steps of {setting["batch"]} pairs,
-{len(results["seeds"])} seeds), at the learning rate of {rates(setting)} that is best for whole types,
-{found[TYPES]["runs"][0]["rate"]:g}; {found[TYPES]["modules"]} modules in each choice, and parameters within
-{max(sizes) / min(sizes) - 1:.1%} of each other. The choices: the types with the lowest NFN in every layer (PLoP); the
-modules with the lowest NFN wherever they are; the modules whose NFN is lowest as a share of the mean of their type.
+{several(len(results["seeds"]), "seed")}), each choice at the best of the learning rates {tried(setting, found)};
+{found[TYPES]["modules"]} modules in each, and parameters within {apart(found)} of each other. The choices: the types
+with the lowest NFN in every layer (PLoP); the modules with the lowest NFN wherever they are; the modules whose NFN is
+lowest as a share of the mean of their type.
 
 {figure("layers", "Test loss of each choice, every seed")}
 

@@ -12,22 +12,21 @@ import altair as alt
 from peft.helpers import find_kappa_target_modules
 
 from experiments.baselines import CHOICES
-from experiments.common import Results, command, figure, main, show, table
-from experiments.outcomes import dots, less, losses, section, verdict
-from experiments.placements import described, letters, matched_rank, of_modules, placements
-from experiments.training import QUICK, Bench, Size
+from experiments.common import Results, command, figure, main, several, show, table
+from experiments.outcomes import NOTE, dots, less, losses, section, tried, verdict
+from experiments.placements import apart, letters, matched_rank, of_modules, placements
+from experiments.training import QUICK, Bench, Size, told
 from plop_cli import recommend
 
 PLOP, MODULES = "PLoP", "condition number of modules"
 
 
 def run(*, quick: bool, seeds: Sequence[int], data: Sequence[Path], model: str, size: Size) -> Results:
-    """PLoP and its peers at the learning rate that is best for PLoP; and PEFT's own choice, which is of modules."""
+    """PLoP and its peers, each at its best learning rate; and PEFT's own choice, which is of modules."""
     bench = Bench(size, model=model, data=data, keep=not quick)
     scores, network = bench.scores, bench.model
     match = f"mlp:{matched_rank(scores, network)}"
     plop = placements(scores, network, match=match)[PLOP]
-    rate = bench.tuned(plop, seeds)[0].rate
     chosen = {PLOP: plop}
     for name, ranked in CHOICES.items():
         types = ranked(network)[: len(scores.recommended)]
@@ -37,8 +36,7 @@ def run(*, quick: bool, seeds: Sequence[int], data: Sequence[Path], model: str, 
     chosen[MODULES] = of_modules(plop, names, scores, network)
     found = {}
     for name, one in chosen.items():
-        runs = [bench.run(one, rate=rate, seed=seed).summary() for seed in seeds]
-        found[name] = {**described(one), "shared": len({*one.modules} & {*plop.modules}), "runs": runs}
+        found[name] = {**told(one, bench.tuned(one, seeds)), "shared": len({*one.modules} & {*plop.modules})}
     return {"setting": bench.setting(), "untrained": bench.untrained, "choices": found}
 
 
@@ -47,9 +45,9 @@ def tell(results: Results) -> str:
     plop = found[PLOP]
     same = [name for name, one in found.items() if name != PLOP and one["shared"] == plop["modules"] == one["modules"]]
     others = [name for name in found if name not in (PLOP, *same)]
-    agreed = f"The {' and the '.join(same)} choose the same types as PLoP, and so train the same. " if same else ""
-    claims = {f"PLoP has a lower test loss than the {name}": less(plop, found[name]) for name in others}
-    sizes = [one["parameters"] for one in found.values()]
+    agreed = f"Chosen by {', '.join(same)}, the types are PLoP's, and so is what they train. " if same else ""
+    claims = {f"PLoP has a lower test loss than choosing by {name}": less(plop, found[name]) for name in others}
+    decided = f"{verdict(claims)} {NOTE}" if claims else ""
     listed = [
         {
             "chosen by": name,
@@ -59,20 +57,21 @@ def tell(results: Results) -> str:
             "rank": one["rank"],
             "parameters": f"{one['parameters'] / 1e6:.2f} M",
             "test loss": show(losses(one)),
-            "above PLoP": "" if name == PLOP else show(less(plop, one)),
+            "learning rate": f"{one['runs'][0]['rate']:g}",
+            "PLoP is lower by": "" if name == PLOP else show(less(plop, one)[0]),
         }
         for name, one in found.items()
     ]
     return section(f"""## Choices made without data
 
-{agreed}{verdict(claims)} In brackets: by how much, in nats per token, paired by seed.
+{agreed}{decided}
 
 **Asked:** peers choose by the weights alone. Does their choice train as well as PLoP's?
 
 **Done:** the setting of supervised fine-tuning above ({setting["steps"]} steps of {setting["batch"]} pairs,
-{len(results["seeds"])} seeds), all at PLoP's learning rate of {plop["runs"][0]["rate"]:g}, as many types or modules as
-PLoP takes, parameters within {max(sizes) / min(sizes) - 1:.1%} of each other. Types go by the mean of their modules;
-PEFT's `find_kappa_target_modules` takes single modules, wherever they are.
+{several(len(results["seeds"]), "seed")}), each choice at the best of the learning rates {tried(setting, found)}; as
+many types or modules as PLoP takes, parameters within {apart(found)} of each other. Types go by the mean of their
+modules; PEFT's `find_kappa_target_modules` takes single modules, wherever they are.
 
 {figure("peers", "Test loss of each choice, every seed")}
 

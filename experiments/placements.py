@@ -6,7 +6,7 @@ from collections.abc import Collection
 from dataclasses import replace
 from typing import Any
 
-from plop_cli import NFNScores, Placement, recommend
+from plop_cli import NFNScores, Placement, PlopError, recommend
 
 WITHIN = 1.02
 """Matched placements have at most so many times each other's parameters."""
@@ -18,7 +18,7 @@ def matched_rank(scores: NFNScores, model: Any) -> int:
         sizes = [one.trainable_parameters for one in placements(scores, model, match=f"mlp:{rank}").values()]
         if max(sizes) <= WITHIN * min(sizes):
             return rank
-    raise AssertionError("ranks up to 128 are fine enough for any model")
+    raise PlopError(f"at no rank up to 128 are all placements within {WITHIN - 1:.0%} of each other's parameters")
 
 
 def matched(scores: NFNScores, model: Any) -> dict[str, Placement]:
@@ -31,7 +31,7 @@ def placements(
 ) -> dict[str, Placement]:
     """PLoP, PLoP⁻¹, Attn, MLP and all-linear, at a rank or as large as STRATEGY:RANK."""
     return {
-        strategy.name: recommend(
+        strategy.name.split(" (")[0]: recommend(
             scores, targets=strategy.types, model=model, match=match, rank=rank, rounding="nearest"
         )
         for strategy in recommend(scores, model=model).strategies
@@ -56,6 +56,17 @@ def described(placement: Placement) -> dict[str, Any]:
     }
 
 
+def labelled(name: str, types: list[str]) -> str:
+    """A placement's name with its types as the paper writes them: "PLoP (D-U-V)"."""
+    return f"{name} ({letters(types)})"
+
+
 def letters(types: list[str]) -> str:
-    """["q_proj", "v_proj"] → "Q-V", as the paper writes them."""
+    """["q_proj", "v_proj"] → "Q-V"."""
     return "-".join(kind[0].upper() for kind in types)
+
+
+def apart(group: dict[str, dict[str, Any]]) -> str:
+    """By how much the largest placement exceeds the smallest: "1.9%"."""
+    sizes = [found["parameters"] for found in group.values()]
+    return f"{max(sizes) / min(sizes) - 1:.1%}"

@@ -11,10 +11,12 @@ from typing import Any
 
 import altair as alt
 
-from experiments.common import Results, called, command, figure, main, show, table
-from experiments.outcomes import dots, less, losses, rates, section, verdict
-from experiments.placements import described, letters, matched_rank, placements
-from experiments.training import QUICK, Bench, Size
+from experiments.common import Results, called, command, figure, main, pairs_of, several, show, table
+from experiments.outcomes import NOTE, dots, less, losses, section, tried, verdict
+from experiments.placements import apart, labelled, matched_rank, placements
+from experiments.training import QUICK, Bench, Size, told
+
+PLOP, MLP = "PLoP", "MLP"
 
 
 def run(*, quick: bool, seeds: Sequence[int], data: Sequence[Path], model: str, size: Size) -> Results:
@@ -24,12 +26,10 @@ def run(*, quick: bool, seeds: Sequence[int], data: Sequence[Path], model: str, 
     matched, equal = {}, {}
     for name, one in placements(bench.scores, bench.model, match=f"mlp:{rank}").items():
         rate = bench.tuned(one, seeds[:1])[0].rate
-        runs = [bench.run(one, rate=rate, seed=seed, solve=True) for seed in seeds]
-        matched[name] = {**described(one), "runs": [run.summary() for run in runs]}
+        matched[name] = told(one, [bench.run(one, rate=rate, seed=seed, solve=True) for seed in seeds])
     for name, one in placements(bench.scores, bench.model, rank=rank).items():
         rate = matched[name]["runs"][0]["rate"]
-        runs = [bench.run(one, rate=rate, seed=seed) for seed in seeds]
-        equal[name] = {**described(one), "runs": [run.summary() for run in runs]}
+        equal[name] = told(one, [bench.run(one, rate=rate, seed=seed) for seed in seeds])
     return {
         "setting": bench.setting(),
         "untrained": bench.untrained,
@@ -48,13 +48,13 @@ def rows(group: dict[str, Any], tested: int) -> list[dict[str, object]]:
     """The placements of a group, lowest loss first."""
     return [
         {
-            "placement": f"{name.split(' (')[0]} ({letters(found['types'])})",
+            "placement": labelled(name, found["types"]),
             "rank": found["rank"],
             "parameters": f"{found['parameters'] / 1e6:.2f} M",
             "learning rate": f"{found['runs'][0]['rate']:g}",
             "train loss": show([run["train"] for run in found["runs"]]),
             "test loss": show(losses(found)),
-            "against PLoP": "" if name == "PLoP" else show(less(group["PLoP"], found)),
+            "PLoP is lower by": "" if name == PLOP else show(less(group[PLOP], found)[0]),
             **({"answers right": show(right(found, tested))} if "solved" in found["runs"][0] else {}),
         }
         for name, found in sorted(group.items(), key=lambda item: sum(losses(item[1])))
@@ -63,43 +63,44 @@ def rows(group: dict[str, Any], tested: int) -> list[dict[str, object]]:
 
 def tell(results: Results) -> str:
     setting, group, equal = results["setting"], results["matched"], results["equal_rank"]
-    short = {name.split(" (")[0]: found for name, found in group.items()}
-    sizes = [found["parameters"] for found in group.values()]
-    lowest = min(short, key=lambda name: sum(losses(short[name])))
-    accuracy = {name: right(found, setting["test"]) for name, found in short.items()}
-    answers = ", ".join(
-        f"{other} {show([own - its for own, its in zip(accuracy['PLoP'], accuracy[other], strict=True)])}"
-        for other in ("Attn", "PLoP⁻¹", "MLP", "all-linear")
-    )
-    claims = {
-        f"at equal parameters PLoP has a lower test loss than {other}": less(group["PLoP"], short[other])
-        for other in ("Attn", "PLoP⁻¹", "MLP", "all-linear")
+    tested, others = setting["test"], [name for name in group if name != PLOP]
+    paper = {f"at equal parameters PLoP trains better than {MLP}": less(group[PLOP], group[MLP])}
+    paper |= {f"at equal rank better than {name}": less(equal[PLOP], equal[name]) for name in others if name != MLP}
+    beyond = {
+        f"at equal parameters better than {name}": less(group[PLOP], group[name]) for name in others if name != MLP
+    }
+    more = {
+        f"at equal parameters PLoP answers more than {name}": [
+            [own - its for own, its in zip(right(group[PLOP], tested), right(group[name], tested), strict=True)]
+        ]
+        for name in others
     }
     return section(f"""## Placement in supervised fine-tuning
 
-{verdict(claims)} In brackets: by how much, in nats per token, paired by seed. The lowest mean loss is that of {lowest}.
+By test loss: {verdict(paper)} Beyond what the paper compares: {verdict(beyond)} {NOTE} The lowest mean loss at equal
+parameters is that of {min(group, key=lambda name: sum(losses(group[name])))}. By accuracy, over seeds:
+{verdict(more)}
 
-**Claimed** (Tables 1 and 2): at equal parameters PLoP is best, MLP close behind, attention alone clearly worst, and
-PLoP beats adapters everywhere.
+**Claimed** (Tables 1 and 2, in accuracy): at equal parameters PLoP is slightly ahead of MLP; at equal rank it beats
+PLoP⁻¹ and, clearly, attention, and adapters everywhere, with 1.5 to 1.8 times MLP's parameters, are no better.
 
-**Done:** {called(results)} in bfloat16, LoRA (α = 2r, float32) on GSM8K question → answer pairs without calculator
-notes, of at most {setting["longest"]} tokens ({setting["pairs"]} to draw from); {setting["steps"]} steps of AdamW with
-{setting["batch"]} pairs, 10 % warmup and a cosine; loss on the answer's tokens. Learning rates {rates(setting)} for
-each placement, chosen on the first seed by {setting["validation"]} validation pairs; {len(results["seeds"])} seeds (the
-start, the pairs, their order); test loss on {setting["test"]} of GSM8K's test pairs. Before training it is
-{results["untrained"]:.3f}. Parameters are within {max(sizes) / min(sizes) - 1:.1%} of each other. The paper trains on
-MetaMathQA for two epochs and compares accuracy. Here accuracy (greedy, at most 96 tokens, the last number counts) is
-coarse, so the loss is compared: untrained, the model answers {results["solved"]} of the {setting["test"]} test
-questions. PLoP's accuracy minus that of others, paired by seed, is: {answers}. Finished runs are
-kept in `experiments/results/runs.jsonl`, so the time below is that of the rest.
+**Done:** {called(results)} in bfloat16, LoRA (α = 2r, float32) on question → answer pairs of {pairs_of(results)}
+without calculator notes, of at most {setting["longest"]} tokens ({setting["pairs"]} to draw from); {setting["steps"]}
+steps of AdamW with {setting["batch"]} pairs, 10 % warmup and a cosine; loss on the answer's tokens. Learning rates
+{tried(setting, group)} for each placement, chosen on the first seed by {setting["validation"]} validation pairs;
+{several(len(results["seeds"]), "seed")} (the start, the pairs, their order); loss and answers (greedy, at most 96
+tokens, the last number counts) on {tested} test pairs, the same for all. Untrained, the loss is
+{results["untrained"]:.3f}, and {results["solved"]} of {tested} answers are right. Parameters are within {apart(group)}
+of each other. The paper trains on MetaMathQA for two epochs. Finished runs are kept in
+`experiments/results/runs.jsonl`, so the time below is that of the rest.
 
 {figure("sft", "Test loss of each placement, every seed")}
 
-{table(rows(group, setting["test"]))}
+{table(rows(group, tested))}
 
 At equal rank, with the same learning rates:
 
-{table(rows(equal, setting["test"]))}
+{table(rows(equal, tested))}
 
 {command(results)}
 """)

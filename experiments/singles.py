@@ -12,29 +12,26 @@ from statistics import fmean
 import altair as alt
 
 from experiments.baselines import CHOICES
-from experiments.common import Results, command, figure, main, show, table
-from experiments.outcomes import losses, rates, section, spearman
-from experiments.placements import described
-from experiments.training import QUICK, Bench, Size
+from experiments.common import Results, command, figure, main, several, show, table
+from experiments.outcomes import losses, section, spearman, tried
+from experiments.placements import apart
+from experiments.training import QUICK, Bench, Size, told
 from plop_cli import recommend
+from plop_cli.significance import LEVEL
 
 AS_LARGE_AS = "mlp:4"
 SIZE = Size(rates=(2e-3, 4e-3))
 """Larger rates than for several types: these adapters are few."""
 
-BY_CHANCE = 0.79
-"""What |ρ| of seven types exceeds in 5 % of cases."""
-
 
 def run(*, quick: bool, seeds: Sequence[int], data: Sequence[Path], model: str, size: Size) -> Results:
     """Each type alone, at its best learning rate."""
     bench = Bench(size, model=model, data=data, keep=not quick)
+    orders = {name: ranked(bench.model) for name, ranked in CHOICES.items()}
     found = {}
     for kind in bench.scores.types:
         one = recommend(bench.scores, targets=[kind.type], model=bench.model, match=AS_LARGE_AS, rounding="nearest")
-        runs = [run.summary() for run in bench.tuned(one, seeds)]
-        found[kind.type] = {"nfn": kind.nfn, **described(one), "runs": runs}
-    orders = {name: ranked(bench.model) for name, ranked in CHOICES.items()}
+        found[kind.type] = {"nfn": kind.nfn, **told(one, bench.tuned(one, seeds))}
     return {"setting": bench.setting(), "untrained": bench.untrained, "types": found, "orders": orders}
 
 
@@ -42,15 +39,16 @@ def tell(results: Results) -> str:
     setting, types = results["setting"], results["types"]
     gains = {kind: [results["untrained"] - loss for loss in losses(found)] for kind, found in types.items()}
     mean = {kind: fmean(gain) for kind, gain in gains.items()}
-    rho = spearman([found["nfn"] for found in types.values()], list(mean.values()))
+    nfn = [float(found["nfn"]) for found in types.values()]
+    rho, p = spearman(nfn, list(mean.values()))
+    each = [spearman(nfn, [gain[seed] for gain in gains.values()])[0] for seed in range(len(results["seeds"]))]
     lowest = min(types, key=lambda kind: float(types[kind]["nfn"]))
     largest = max(mean, key=lambda kind: mean[kind])
-    said = "Could not be told" if abs(rho) < BY_CHANCE else "Held" if rho < 0 else "Did not hold"
+    said = "Could not be told" if p > LEVEL else "Held" if rho < 0 else "Did not hold"
     others = ", ".join(
-        f"the {name} {spearman([order.index(kind) for kind in types], list(mean.values())):+.2f}"
+        f"{name} {spearman([order.index(kind) for kind in types], list(mean.values()))[0]:+.2f}"
         for name, order in results["orders"].items()
     )
-    sizes = [found["parameters"] for found in types.values()]
     listed = [
         {
             "type": kind,
@@ -64,15 +62,16 @@ def tell(results: Results) -> str:
     return section(f"""## A low score and a large gain
 
 **{said}:** that a lower NFN means a larger gain. Over the {len(types)} types Spearman's ρ between NFN before training
-and the gain is {rho:+.2f} (−1 would be the claim at its purest; chance alone goes beyond ±{BY_CHANCE} in 5 % of cases).
-The lowest NFN has {lowest}, the largest gain {largest}. The orders in which peers would choose, without data, have a ρ
-with the gain of: {others}.
+and the gain is {rho:+.2f} (−1 would be the claim at its purest; p = {p:.2f} by permutation; seed by seed
+{", ".join(f"{one:+.2f}" for one in each)}). {lowest} has the lowest NFN, {largest} the largest gain. For the orders in
+which peers would choose, without data, ρ with the gain is: {others}.
 
 **Claimed** (Section 3): types with low NFN are where adaptation is needed.
 
-**Done:** the setting of the section before, but adapters on one type at a time, {sizes[0] / 1e6:.2f} M parameters each
-(within {max(sizes) / min(sizes) - 1:.1%}), {len(results["seeds"])} seeds, {setting["steps"]} steps, for each type the
-best learning rate of {rates(setting)} by validation loss. Gain: the test loss of the untrained model,
+**Done:** the setting of the section before, but adapters on one type at a time,
+{types[lowest]["parameters"] / 1e6:.2f} M parameters each (within {apart(types)}),
+{several(len(results["seeds"]), "seed")}, {setting["steps"]} steps, for each type the best by validation loss of the
+learning rates {tried(setting, types)}. Gain: the test loss of the untrained model,
 {results["untrained"]:.3f}, minus that after training.
 
 {figure("singles", "Gain of each type against its NFN")}

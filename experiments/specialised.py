@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import altair as alt
+import torch
 from transformers import DataCollatorForLanguageModeling, PrinterCallback, Trainer, TrainingArguments
 
 from experiments.common import (
-    RESULTS,
     Pair,
     Results,
     called,
@@ -30,16 +30,18 @@ from experiments.common import (
     gsm8k,
     load_model,
     main,
+    pairs_of,
     paragraph,
     results_of,
+    several,
     table,
 )
 from plop_cli import PlopCallback, recommend
+from plop_cli.modules import linear_modules
 from plop_cli.significance import differences, holm
 from plop_cli.tasks import Task, load_task
 from plop_registry import Registry, Run
 
-TYPES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 TASKS = {"gsm8k": "math, trained on", "sample/code": "code, not trained on"}
 
 
@@ -66,13 +68,14 @@ def run(*, quick: bool, seeds: Sequence[int], data: Sequence[Path], model: str, 
     pairs = gsm8k("train", data)
     store = results_of("specialised", model, ".quick.db" if quick else ".db")
     store.unlink(missing_ok=True)
-    RESULTS.mkdir(exist_ok=True)
     return {"settings": asdict(size), "runs": [_trained(model, seed, pairs, tasks, store, size) for seed in seeds]}
 
 
 def _trained(base: str, seed: int, pairs: Sequence[Pair], tasks: Sequence[Task], store: Path, size: Size) -> Results:
     """One training: its losses, what scoring took, and NFN of each task over it, with the change paired by texts."""
     model, tokenizer = load_model(base)
+    types = {module.type for module in linear_modules(model)[0]}
+    torch.manual_seed(seed)  # of the adapters; the trainer seeds the rest
     texts = [f"{pair['question']}\n{pair['answer']}{tokenizer.eos_token}" for pair in pairs]
     rows = [{"input_ids": ids} for ids in tokenizer(texts)["input_ids"] if len(ids) <= size.longest]
     name = f"math-seed{seed}"
@@ -92,7 +95,7 @@ def _trained(base: str, seed: int, pairs: Sequence[Pair], tasks: Sequence[Task],
             disable_tqdm=True,
         )
         trainer = Trainer(
-            recommend(targets=TYPES, rank=size.rank, model=model).apply(model),
+            recommend(targets=sorted(types), rank=size.rank, model=model).apply(model),
             arguments,
             train_dataset=rows,
             data_collator=DataCollatorForLanguageModeling(tokenizer, mlm=False),
@@ -166,25 +169,25 @@ def tell(results: Results) -> str:
     rows = [_row(name, runs) for name in runs[0]["tasks"]["gsm8k"]["nfn"]]
     rose = {task: [name for name in runs[0]["tasks"][task]["nfn"] if _change(runs, task, name) > 0] for task in TASKS}
     sure = {
-        task: [name for name in names if all(run["tasks"][task]["change"][name]["p"] < 0.05 for run in runs)]
+        task: [name for name in names if all(_surely_rose(run["tasks"][task]["change"][name]) for run in runs)]
         for task, names in rose.items()
     }
     fell = [name for name in runs[0]["tasks"]["gsm8k"]["nfn"] if name not in rose["gsm8k"]]
     more = [name for name in rose["gsm8k"] if _change(runs, "gsm8k", name) > _change(runs, "sample/code", name)]
-    verdict = f"**It did not hold for {', '.join(fell)}**, which fell. " if fell else ""
+    verdict = f"**It did not hold for {', '.join(fell)}**, whose NFN fell. " if fell else ""
     largest = {
         task: max(abs(_change(runs, task, name)) / values[0] for name, values in runs[0]["tasks"][task]["nfn"].items())
         for task in TASKS
     }
     spent = [seconds for run in runs for each in run["seconds"].values() for seconds in each]
-    claim = f"""The paper claims that models specialised in a task have higher NFN on it (Figure 6). {verdict}On math,
-    {len(rose["gsm8k"])} of {len(rows)} types rose ({len(sure["gsm8k"])} of them by more than chance: p < 0.05, paired
-    by text, corrected by Holm); on code, which was not trained on, {len(rose["sample/code"])} rose
-    ({len(sure["sample/code"])} by more than chance). {len(more)} types rose more on math than on code. So short a
-    training moves NFN little: by {largest["gsm8k"]:.1%} at most on math, {largest["sample/code"]:.1%} on code."""
-    done = f"""Done: {called(results)} on GSM8K questions and answers, LoRA of rank {settings["rank"]} in every
-    type, {settings["steps"]} AdamW steps of {settings["batch"]}, learning rate {settings["learning_rate"]:g} (cosine),
-    pairs of at most {settings["longest"]} tokens, {len(runs)} seed{"s" * (len(runs) > 1)}; training loss
+    claim = f"""The paper claims that models specialised in a task have higher NFN on it, overall (Figure 6). {verdict}
+    On math, {len(rose["gsm8k"])} of {len(rows)} types rose ({len(sure["gsm8k"])} of them by more than chance: p < 0.05,
+    paired by text, corrected by Holm); on code, which was not trained on, {len(rose["sample/code"])} rose
+    ({len(sure["sample/code"])} by more than chance). {len(more)} types rose more on math than on code. This training
+    moves NFN by {largest["gsm8k"]:.1%} at most on math, {largest["sample/code"]:.1%} on code."""
+    done = f"""Done: {called(results)} on questions and answers of {pairs_of(results)}, LoRA of rank {settings["rank"]}
+    in every type, {settings["steps"]} AdamW steps of {settings["batch"]}, learning rate {settings["learning_rate"]:g}
+    (cosine), pairs of at most {settings["longest"]} tokens, {several(len(runs), "seed")}; training loss
     {statistics.fmean(run["loss"][0] for run in runs):.2f} → {statistics.fmean(run["loss"][-1] for run in runs):.2f}.
     `PlopCallback` scored {settings["samples"]} held-out questions and {settings["samples"]} samples of code every
     {settings["every"]} steps, adapters included: {statistics.median(spent):.0f} s a score,
@@ -215,6 +218,10 @@ def _row(name: str, runs: Sequence[dict[str, Any]]) -> dict[str, str]:
             f"{about} change": f"{_change(runs, task, name):+.4f} ± {error:.4f}",
         }
     return row
+
+
+def _surely_rose(change: dict[str, float]) -> bool:
+    return change["nfn"] > 0 and change["p"] < 0.05
 
 
 def _change(runs: Sequence[dict[str, Any]], task: str, name: str) -> float:

@@ -21,8 +21,8 @@ import torch
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
 from experiments.baselines import CHOICES
-from experiments.common import Results, called, command, figure, gsm8k, load_model, main, paragraph, table
-from plop_cli import NFNScores, score
+from experiments.common import Results, called, command, figure, gsm8k, load_model, main, pairs_of, paragraph, table
+from plop_cli import NFNScores, PlopError, score
 from plop_cli.significance import kendall_tau
 from plop_cli.statistics import by_type, lowest, module_means
 
@@ -34,6 +34,8 @@ def run(*, quick: bool, seeds: Sequence[int], data: Sequence[Path], model: str) 
     each, few, lengths = (2, 4, (64, 128)) if quick else (64, 64, (64, 128, 256, 512))
     pairs = gsm8k("train", data)
     random.Random(seeds[0]).shuffle(pairs)
+    if len(pairs) < SETS * each:
+        raise PlopError(f"{len(pairs)} pairs are too few for {SETS} sets of {each}; give more --data")
     questions = [pair["question"] for pair in pairs[: SETS * each]]
     solved = [f"{pair['question']}\n{pair['answer']}" for pair in pairs]
     long = ["\n\n".join(solved[start : start + 5]) for start in range(0, 5 * few // 2, 5)]
@@ -112,7 +114,7 @@ def _letters(types: Sequence[str]) -> str:
 
 def tell(results: Results) -> str:
     settings = results["settings"]
-    reference = results["ways"][f"{settings['texts']} questions"]["nfn"]
+    reference = results["ways"]["all questions"]["nfn"]
     chosen = set(lowest(reference))
     sets = Counter(frozenset(lowest(one)) for one in results["sets"])
     same = sets[frozenset(chosen)]
@@ -132,28 +134,31 @@ def tell(results: Results) -> str:
     others = [
         {
             "chosen by": name,
-            "first choice first": _letters(types),
+            "in order of choice": _letters(types),
             "chosen types shared": f"{len(chosen & set(types[: len(chosen)]))} of {len(chosen)}",
             "τ": f"{_tau(reference, {kind: rank for rank, kind in enumerate(types)}):.2f}",
         }
         for name, types in results["without_data"].items()
     ]
     moved = [way["scored on"] for way in ways if way["chosen types shared"] != f"{len(chosen)} of {len(chosen)}"]
-    verdict = f"**It changed for: {', '.join(moved)}.**" if moved else "It did not change in any of the ways below."
+    verdict = (
+        f"**The choice changed for: {', '.join(moved)}.**"
+        if moved
+        else "The choice did not change in any of the ways below."
+    )
     apart = [name for name, types in results["without_data"].items() if chosen != set(types[: len(chosen)])]
     without = (
         f"Of the choices that need no data, {', '.join(apart)} {'differs' if len(apart) == 1 else 'differ'} from it."
         if apart
-        else "**On this model the choices that need no data are all the same set**, so that it cannot tell them apart."
+        else "**On this model the choices that need no data are all the same set**, so it cannot tell them apart."
     )
-    claim = f"""The paper has scores of one set of texts, cut at 256 tokens, and does not say how stable the choice is.
+    claim = f"""The paper scores one sample of each task, cut at 256 tokens, and does not say how stable the choice is.
     {verdict} Over {settings["sets"]} disjoint sets of {settings["texts_per_set"]} questions the same types,
     {_letters(lowest(reference))}, were chosen in {same}, and the NFN of a type differed by at most {spread:.3f}.
     {without}"""
-    done = f"""Done: {called(results)}, float32 unless another precision is named, GSM8K questions of the training
-    set, drawn with seed {results["seeds"][0]}. The lengths are of {settings["long_texts"]} texts of five solved
-    problems each, cut. τ is Kendall's, of the order of all seven types; τ and shifts are against the
-    {settings["texts"]} questions that the other ways use too."""
+    done = f"""Done: {called(results)}, float32 unless another precision is named, questions of {pairs_of(results)}'s
+    training set, drawn with seed {results["seeds"][0]}. The lengths are of {settings["long_texts"]} texts of five
+    solved problems each, cut. τ is Kendall's, of the order of all types; τ and shifts are against all questions."""
     return f"""## Stability of the choice
 
 {paragraph(claim)}

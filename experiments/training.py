@@ -27,8 +27,9 @@ from peft.helpers import disable_input_dtype_casting
 from torch.nn.functional import cross_entropy
 
 from experiments.common import gsm8k, load_model, results_of
+from experiments.placements import described
 from plop_cli import NFNScores, Placement, PlopError, score
-from plop_cli.models import DEMO
+from plop_cli.models import DEMO, identify
 
 Batch = TypeVar("Batch")
 
@@ -94,17 +95,19 @@ class Bench:
     def __init__(self, size: Size, *, model: str = DEMO, data: Sequence[Path] = (), keep: bool = True) -> None:
         self.size = size
         self.kept = results_of("runs", model, ".jsonl") if keep else None
+        self.revision = identify(model).revision
         self.model, self.tokenizer = load_model(model, "bfloat16")
-        self.model.set_attn_implementation("eager")  # for short texts in bfloat16 the fastest backward pass on a CPU
+        if self.model.device.type == "cpu":
+            self.model.set_attn_implementation("eager")  # has the fastest backward pass for short texts in bfloat16
         self.questions = [pair["question"] for pair in gsm8k("train", data)[: self.size.scored]]
         self.train = list(self._examples(gsm8k("train", data)))
         self.validation = [self.train.pop() for _ in range(self.size.validation)]
         self.test = list(self._examples(gsm8k("test", data)))[: self.size.test]
-        wanted = self.size.steps * self.size.batch
-        if len(self.train) < wanted or len(self.test) < self.size.test:
+        if len(self.train) < self.size.batch or len(self.test) < self.size.test:
             raise PlopError(
                 f"{len(self.train)} pairs for training and {len(self.test)} for testing have at most "
-                f"{self.size.longest} tokens, and {wanted} and {self.size.test} are needed; give more --data"
+                f"{self.size.longest} tokens, and {self.size.batch} and {self.size.test} are needed; give more --data, "
+                "or --set longest, validation and test"
             )
 
     @cached_property
@@ -128,7 +131,7 @@ class Bench:
         `solve`: let the trained model answer the test questions too.
         """
         key = self._key(placement, rate, seed)
-        for found in _read(self.kept):
+        for found in reversed(_read(self.kept)):
             if found["key"] == key and not (solve and found["run"].get("solved") is None):
                 return Run(**found["run"])
         with self.trained(placement, rate=rate, seed=seed) as losses:
@@ -150,14 +153,19 @@ class Bench:
     @torch.no_grad()
     def solved(self) -> int:
         """To how many test questions the model, as it is now, gives the right number last: greedily, in 96 tokens."""
-        questions = self.tokenizer.batch_decode([example.question for example in self.test])
-        answers = self.tokenizer.batch_decode([example.answer for example in self.test], skip_special_tokens=True)
-        options = {"padding": True, "padding_side": "left", "return_tensors": "pt"}
-        asked = self.tokenizer(questions, **options).to(self.model.device)
-        with torch.autocast(self.model.device.type, torch.bfloat16), disable_input_dtype_casting(self.model):
-            ids = self.model.generate(**asked, max_new_tokens=96, do_sample=False)
-        written = self.tokenizer.batch_decode(ids[:, asked["input_ids"].shape[1] :], skip_special_tokens=True)
-        return sum(last_number(text) == last_number(answer) for text, answer in zip(written, answers, strict=True))
+        count = 0
+        for start in range(0, len(self.test), 64):
+            group = self.test[start : start + 64]
+            questions = {"input_ids": [example.question for example in group]}
+            asked = self.tokenizer.pad(questions, padding_side="left", return_tensors="pt").to(self.model.device)
+            with torch.autocast(self.model.device.type, torch.bfloat16), disable_input_dtype_casting(self.model):
+                ids = self.model.generate(**asked, max_new_tokens=96, do_sample=False)
+            written, answers = (
+                map(last_number, self.tokenizer.batch_decode(tokens, skip_special_tokens=True))
+                for tokens in (ids[:, asked["input_ids"].shape[1] :], [example.answer for example in group])
+            )
+            count += sum(map(str.__eq__, written, answers))
+        return count
 
     @cached_property
     def untrained(self) -> float:
@@ -168,17 +176,20 @@ class Bench:
         """Those that are short enough, without GSM8K's <<calculator notes>>."""
         for pair in pairs:
             question = self.tokenizer(pair["question"].strip() + "\n")["input_ids"]
-            answer = self.tokenizer(re.sub(r"<<.*?>>", "", pair["answer"]))["input_ids"]
+            answer = self.tokenizer(re.sub(r"<<.*?>>", "", pair["answer"]), add_special_tokens=False)["input_ids"]
             example = Example(question, [*answer, self.tokenizer.eos_token_id])
             if len(example.tokens) <= self.size.longest:
                 yield example
 
     def _batches(self, seed: int) -> list[list[Example]]:
-        """Of pairs of about the same length, in random order."""
-        draw, size = Random(seed), self.size.batch
-        drawn = sorted(draw.sample(self.train, self.size.steps * size), key=lambda example: len(example.tokens))
-        batches = [drawn[start : start + size] for start in range(0, len(drawn), size)]
-        draw.shuffle(batches)
+        """Of pairs of about the same length, in random order; epoch after epoch."""
+        draw, size, batches = Random(seed), self.size.batch, list[list[Example]]()
+        while wanted := self.size.steps - len(batches):
+            pairs = draw.sample(self.train, min(wanted, len(self.train) // size) * size)
+            pairs.sort(key=lambda example: len(example.tokens))
+            epoch = [pairs[start : start + size] for start in range(0, len(pairs), size)]
+            draw.shuffle(epoch)
+            batches += epoch
         return batches
 
     def _losses(self, batch: Sequence[Example]) -> tuple[torch.Tensor, ...]:
@@ -190,10 +201,9 @@ class Bench:
             real[row, : len(example.tokens)] = 1
             answer[row, len(example.question) : len(example.tokens)] = 1
         with torch.autocast(self.model.device.type, torch.bfloat16), disable_input_dtype_casting(self.model):
-            hidden = self.model.base_model(input_ids=ids, attention_mask=real, use_cache=False).last_hidden_state
-            inside = answer[:, 1:].bool()
-            logits = self.model.get_output_embeddings()(hidden[:, :-1][inside])
-        losses = cross_entropy(logits.float(), ids[:, 1:][inside], reduction="none")
+            logits = self.model(input_ids=ids, attention_mask=real, use_cache=False).logits[:, :-1]
+        inside = answer[:, 1:].bool()
+        losses = cross_entropy(logits[inside].float(), ids[:, 1:][inside], reduction="none")
         return torch.split(losses, [len(example.answer) for example in batch])
 
     @torch.no_grad()
@@ -204,10 +214,17 @@ class Bench:
 
     def _key(self, placement: Placement, rate: float, seed: int) -> str:
         """Of everything that makes a run what it is."""
-        size = {name: value for name, value in asdict(self.size).items() if name != "rates"}
+        size = {name: value for name, value in asdict(self.size).items() if name not in ("rates", "scored")}
         texts = [example.tokens for example in (*self.train, *self.validation, *self.test)]
-        what = [sorted(placement.matched_modules), placement.rank, placement.alpha, rate, seed, size, texts]
+        adapters = [sorted(placement.matched_modules), placement.rank, placement.alpha]
+        what = [self.revision, adapters, rate, seed, size, texts]
         return hashlib.sha256(json.dumps(what).encode()).hexdigest()[:16]
+
+
+def told(placement: Placement, runs: Sequence[Run]) -> dict[str, Any]:
+    """What the results say about a placement and its runs; `pairs` is the mean loss of each test pair."""
+    pairs = [round(fmean(each), 4) for each in zip(*(run.test for run in runs), strict=True)]
+    return {**described(placement), "runs": [run.summary() for run in runs], "pairs": pairs}
 
 
 @contextmanager

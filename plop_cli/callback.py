@@ -100,7 +100,7 @@ class PlopCallback(TrainerCallback):  # type: ignore[misc]
             return
         try:
             self._score(args, state, control, **kwargs)
-        except (PlopError, RegistryError) as error:
+        except (PlopError, RegistryError, torch.OutOfMemoryError) as error:
             _log.warning("step %d has no score on %s: %s", state.global_step, self._task.id, error)
 
     def _score(

@@ -236,3 +236,17 @@ def test_a_later_failure_does_not_end_the_training(tmp_path: Path, caplog: pytes
     assert "step 4 has no score on mine" in caplog.text
     with Registry(url) as registry:
         assert len(registry.runs()) == 2
+
+
+def test_nor_does_a_score_that_does_not_fit_beside_the_optimizer(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    class Fill(TrainerCallback):  # type: ignore[misc]
+        def on_step_begin(self, *_: Any, **__: Any) -> None:
+            monkeypatch.setattr("plop_cli.callback.score", full)
+
+    train(llama(), tmp_path, PlopCallback(TASK, every=2, registry=tmp_path / "registry.db"), Fill())
+    assert "step 2 has no score on mine: CUDA out of memory" in caplog.text

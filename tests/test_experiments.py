@@ -7,7 +7,6 @@ import math
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -16,6 +15,7 @@ from torch import nn
 
 from experiments import baselines, common, growth, training
 from experiments.common import interval, show, table
+from experiments.evidence import PROGRAMS, QUICK, found_of
 from plop_cli import PlopError
 from plop_cli.vega import svg
 
@@ -91,21 +91,13 @@ def test_feature_norms_under_signsgd_follow_the_recursion_of_the_proof() -> None
     assert found["recursion"] < 0.1
 
 
-def finished(name: str) -> dict[str, Any]:
-    """The committed results."""
-    file = common.RESULTS / f"{name}.json"
-    if not file.exists():
-        pytest.skip(f"{file.name} is not there yet")
-    results: dict[str, Any] = json.loads(file.read_text())
-    return results
-
-
-@pytest.mark.parametrize("name", ["growth", "specialised", "stability"])
-def test_results_become_a_section_and_figures(name: str) -> None:
-    program, results = import_module(f"experiments.{name}"), finished(name)
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_the_committed_results_become_a_section_and_figures(name: str) -> None:
+    results = json.loads(found_of(name).read_text())
+    program = import_module(f"experiments.{name}")
     section = program.tell(results)
     assert section.startswith("## ")
-    assert f"`python -m experiments.{name} --seeds" in section
+    assert section in (common.DOCS / "evidence.md").read_text().replace(QUICK, "")
     for figure, chart in program.draw(results).items():
         assert f"(evidence/{figure}.svg)" in section
         assert svg(chart.to_dict()).startswith("<svg")

@@ -21,16 +21,29 @@ ROOT = Path(__file__).parent.parent
 
 
 def test_a_claim_holds_or_fails_only_where_its_interval_leaves_zero_out() -> None:
-    said = verdict({"A": [0.10, 0.11, 0.12], "B": [-0.10, -0.11, -0.12], "C": [-0.1, 0.0, 0.3], "D": [5.0]})
+    sure = [0.10, 0.11, 0.12]
+    said = verdict({"A": [sure], "B": [[-0.10, -0.11, -0.12]], "C": [[-0.1, 0.0, 0.3]], "D": [[5.0]]})
     assert said.startswith("**Did not hold:** B (-0.110 ± 0.025).")
     assert "**Held:** A (0.110 ± 0.025)." in said
     assert said.endswith("**Could not be told:** C (0.067 ± 0.517); D (5.000).")
 
 
+def test_a_claim_must_hold_over_seeds_and_over_pairs_and_beside_the_others() -> None:
+    sure, vague = [0.10, 0.11, 0.12], [-0.1, 0.0, 0.3]
+    assert verdict({"A": [sure, vague]}) == "**Could not be told:** A (0.110 ± 0.025, ± 0.517)."
+    weak = [0.10, 0.12, 0.18]  # p = 0.03
+    assert verdict({"A": [weak]}).startswith("**Held:**")
+    assert verdict({"A": [weak], "B": [vague]}).startswith("**Could not be told:** A")
+
+
 def test_spearman_counts_ranks_alone() -> None:
-    assert spearman([1.0, 2.0, 30.0], [0.1, 0.2, 0.3]) == 1
-    assert spearman([1.0, 2.0, 30.0], [9.0, 8.0, 7.0]) == -1
-    assert spearman([1.0, 2.0, 3.0], [1.0, 3.0, 2.0]) == 0.5
+    assert spearman([1.0, 2.0, 30.0], [0.1, 0.2, 0.3])[0] == 1
+    assert spearman([1.0, 2.0, 30.0], [9.0, 8.0, 7.0])[0] == -1
+    assert spearman([1.0, 2.0, 3.0], [1.0, 3.0, 2.0])[0] == 0.5
+
+
+def test_chance_makes_a_perfect_order_of_three_in_two_of_six_cases() -> None:
+    assert spearman([1.0, 2.0, 3.0], [1.0, 2.0, 3.0])[1] == pytest.approx(1 / 3, abs=0.02)
 
 
 def test_the_learning_rate_warms_up_and_ends_near_zero() -> None:
@@ -67,6 +80,8 @@ def test_each_program_runs_in_its_quick_form(name: str, tmp_path: Path) -> None:
     assert done.stdout.count("\n## ") + done.stdout.startswith("## ") == 1
     assert f"python -m experiments.{name} --quick" in done.stdout
     results = json.loads((tmp_path / f"{name}.quick.json").read_text())
+    if name == "classification":  # nothing of one placement's training is left for the next
+        assert len({run["losses"][0] for one in results["placements"].values() for run in one["runs"]}) == 1
     assert [chart.to_dict() for chart in import_module(f"experiments.{name}").draw(results).values()]
 
 
