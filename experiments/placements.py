@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from plop_cli import NFNScores, Placement, PlopError, recommend
+from plop_cli.ranks import rank_for
 
 WITHIN = 1.02
 """Matched placements have at most so many times each other's parameters."""
@@ -14,8 +15,11 @@ WITHIN = 1.02
 
 def matched_rank(scores: NFNScores, model: Any) -> int:
     """The least rank of MLP, from 8 on, at which all placements come to the same number of parameters."""
+    costs = {strategy.key: strategy.cost for strategy in recommend(scores, model=model).strategies}
+    if "mlp" not in costs:
+        raise PlopError("nothing can be made as large as MLP: the model's feed-forward layers could not be traced")
     for rank in range(8, 129):
-        sizes = [one.trainable_parameters for one in placements(scores, model, match=f"mlp:{rank}").values()]
+        sizes = [cost * rank_for(costs["mlp"] * rank, cost, "nearest") for cost in costs.values()]
         if max(sizes) <= WITHIN * min(sizes):
             return rank
     raise PlopError(f"at no rank up to 128 are all placements within {WITHIN - 1:.0%} of each other's parameters")
