@@ -137,7 +137,7 @@ def tell(results: Results) -> str:
         if other != "PLoP"
     }
     opening = (
-        "**This run shows that the harness works, not that the claim holds:** its cases are made up, and it is short."
+        "The cases are made up, ANLI itself being on the hub: whether the claim holds is not shown."
         if results["made_up"]
         else f"{verdict(claims)} In brackets: by how much, in accuracy, over seeds."
     )
