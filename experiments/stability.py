@@ -122,7 +122,7 @@ def tell(results: Results) -> str:
     ways = [
         {
             "scored on": name,
-            "texts": found["samples"],
+            "texts": f"{found['samples']:,}",
             "tokens": f"{found['tokens']:,}",
             "lowest first": _letters(list(found["nfn"])),
             "chosen types shared": f"{len(chosen & set(lowest(found['nfn'])))} of {len(chosen)}",
