@@ -45,8 +45,8 @@ def tell(results: Results) -> str:
     plop = found[PLOP]
     same = [name for name, one in found.items() if name != PLOP and one["shared"] == plop["modules"] == one["modules"]]
     others = [name for name in found if name not in (PLOP, *same)]
-    agreed = f"Chosen by {', '.join(same)}, the types are PLoP's, and so is what they train. " if same else ""
-    claims = {f"PLoP has a lower test loss than choosing by {name}": less(plop, found[name]) for name in others}
+    agreed = f"By {', '.join(same)} the same types are chosen as by PLoP, and so they train the same. " if same else ""
+    claims = {f"PLoP beats choosing by {name}": less(plop, found[name]) for name in others}
     decided = f"{verdict(claims)} {NOTE}" if claims else ""
     listed = [
         {
@@ -86,4 +86,4 @@ def draw(results: Results) -> dict[str, alt.TopLevelMixin]:
 
 
 if __name__ == "__main__":
-    main("peers", run, tell, seeds=range(6), data="GSM8K", sizes=(Size(), QUICK))
+    main("peers", run, tell, seeds=range(4), data="GSM8K", sizes=(Size(), QUICK))
