@@ -35,8 +35,9 @@ def tried(setting: Found, group: Mapping[str, Found]) -> str:
     """The learning rates that were tried, and for what the best is at an end of them, so that another may be better."""
     ends = (min(setting["rates"]), max(setting["rates"]))
     beyond = [name for name, found in group.items() if found["runs"][0]["rate"] in ends]
+    names = "all" if len(beyond) == len(group) else ", ".join(beyond)
     said = ", ".join(f"{rate:g}" for rate in setting["rates"])
-    return said + (f" (an end of the range was best for {', '.join(beyond)})" if beyond and ends[0] < ends[1] else "")
+    return said + (f" (an end of the range was best for {names})" if beyond and ends[0] < ends[1] else "")
 
 
 def verdict(claims: Mapping[str, Sequence[Sequence[float]]]) -> str:
