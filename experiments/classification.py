@@ -2,7 +2,7 @@
 
 python -m experiments.classification [--quick] [--model MODEL] [--data train.jsonl test.jsonl] [--set steps=400 …]
 
-The files hold JSON lines of `premise`, `hypothesis` and `label` (0 follows, 1 neither, 2 contradicts). Without files a
+The files hold rows of `premise`, `hypothesis` and `label` (0 follows, 1 neither, 2 contradicts). Without files a
 quick run makes such lines up: it shows the harness, not the claim.
 """
 
@@ -20,7 +20,7 @@ import torch
 from torch.nn.functional import cross_entropy
 from transformers import AutoModelForSequenceClassification
 
-from experiments.common import Results, called, command, figure, load_model, main, read, several, show, table
+from experiments.common import Results, called, command, figure, load_model, main, needed, rows, several, show, table
 from experiments.outcomes import section, verdict
 from experiments.placements import apart, described, labelled, matched
 from experiments.training import adapted, train
@@ -93,13 +93,9 @@ def _text(case: Case) -> str:
 
 def anli(split: str, data: Sequence[Path], *, quick: bool) -> list[Case]:
     """The cases of a split, "train" or "test": of the files, else made up for a quick run, else of the hub."""
-    if data:
-        return read(split, data)
-    if quick:
+    if quick and not data:
         return made_up(400 if split == "train" else 60, seed=split)
-    from datasets import load_dataset
-
-    return [dict(row) for row in load_dataset("facebook/anli", split=f"{split}_r1")]
+    return rows(split, data, ("premise", "hypothesis", "label"), hub=("facebook/anli", None, f"{split}_r1"))
 
 
 def made_up(count: int, seed: str) -> list[Case]:
@@ -117,6 +113,7 @@ def run(*, quick: bool, seeds: Sequence[int], data: Sequence[Path], model: str, 
     """Each placement at the learning rate with the highest validation accuracy for the first seed."""
     known, test = anli("train", data, quick=quick), anli("test", data, quick=quick)[: size.test]
     cases = {"train": known[size.validation :], "validation": known[: size.validation], "test": test}
+    needed(len(cases["train"]), size.batch, "cases for training")
     classifier = Classifier(size, model)
     scores = score(classifier.model, classifier.tokenizer, [_text(case) for case in cases["train"][: size.scored]])
     found = {}

@@ -30,6 +30,7 @@ from plop_cli.devices import resolve_device
 from plop_cli.loading import load
 from plop_cli.models import DEMO, identify
 from plop_cli.significance import two_sided
+from plop_cli.tasks import rows_of_file, rows_of_hub
 
 RESULTS = Path(os.environ.get("PLOP_EVIDENCE") or Path(__file__).parent / "results")
 """Where programs leave what they find."""
@@ -64,7 +65,7 @@ def main(
     parser.add_argument("--quick", action="store_true", help="a minute or two: shows the harness, not the claim")
     parser.add_argument("--seeds", type=int, nargs="+", metavar="SEED", help=f"default: {' '.join(map(str, seeds))}")
     if data:
-        about = f"JSON lines, for training and for testing; default: ${data}, else the hub's {data}"
+        about = f"files for training and for testing, such as JSON lines; default: ${data}, else the hub's {data}"
         given = [Path(file) for file in os.environ.get(data, "").split()]
         parser.add_argument("--data", type=Path, nargs="+", default=given, metavar="FILE", help=about)
         parser.add_argument("--model", default=DEMO, help="default: demo, SmolLM2-135M-Instruct")
@@ -229,16 +230,32 @@ def several(count: int, what: str) -> str:
 
 def gsm8k(split: str, data: Sequence[Path] = ()) -> list[Pair]:
     """The pairs of a split, "train" or "test": of the files given, else of the hub."""
+    return rows(split, data, ("question", "answer"), hub=("openai/gsm8k", "main", split))
+
+
+def rows(
+    split: str, data: Sequence[Path], columns: Sequence[str], *, hub: tuple[str, str | None, str]
+) -> list[dict[str, Any]]:
+    """The rows of "train" or "test": of the files given, else of the hub's data set, configuration and split.
+
+    The first file is for training, the last for testing; of a single file, the last fifth.
+
+    Raises PlopError where they cannot be read, or a column is not there.
+    """
     if data:
-        return read(split, data)
-    from datasets import load_dataset
+        source = str(data[0] if split == "train" else data[-1])
+        found = [dict(row) for row in rows_of_file(Path(source))]
+        cut = len(found) * 4 // 5
+        found = found if len(data) > 1 else found[:cut] if split == "train" else found[cut:]
+    else:
+        source, found = hub[0], [dict(row) for row in rows_of_hub(*hub)[0]]
+    needed(len(found), 1, f"rows of {source}")
+    if missing := [column for column in columns if column not in found[0]]:
+        raise PlopError(f"{source} has no {' and no '.join(missing)}; there are {', '.join(found[0])}")
+    return found
 
-    return [dict(row) for row in load_dataset("openai/gsm8k", "main", split=split)]
 
-
-def read(split: str, data: Sequence[Path]) -> list[dict[str, Any]]:
-    """JSON lines: the first file is for training, the last for testing; of a single file, the last fifth."""
-    file = data[0] if split == "train" else data[-1]
-    rows = [json.loads(line) for line in file.read_text().splitlines()]
-    cut = len(rows) * 4 // 5
-    return rows if len(data) > 1 else rows[:cut] if split == "train" else rows[cut:]
+def needed(have: int, need: int, what: str) -> None:
+    """Raises PlopError where there are too few."""
+    if have < need:
+        raise PlopError(f"{what}: {have}, and {need} are needed; give more --data, or another --set")

@@ -59,7 +59,8 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             for name in PROGRAMS:
                 asked = [sys.executable, "-m", f"experiments.{name}", "--quick"]
-                subprocess.run(asked, check=True, env=os.environ | {"PLOP_EVIDENCE": folder})
+                if subprocess.run(asked, check=False, env=os.environ | {"PLOP_EVIDENCE": folder}).returncode:
+                    sys.exit(1)
         return
     sections = [INTRODUCTION]
     for name in PROGRAMS:

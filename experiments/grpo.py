@@ -25,6 +25,7 @@ from experiments.common import (
     gsm8k,
     load_model,
     main,
+    needed,
     pairs_of,
     several,
     show,
@@ -133,7 +134,9 @@ def run(*, quick: bool, seeds: Sequence[int], data: Sequence[Path], model: str, 
     """PLoP, PLoP⁻¹, attention and MLP, equally large."""
     network, tokenizer = load_model(model, "bfloat16")
     pairs = gsm8k("train", data)
-    asked = prompts([pair for pair in pairs if len(tokenizer.tokenize(pair["question"])) <= size.longest])
+    short = [pair for pair in pairs if len(tokenizer.tokenize(pair["question"])) <= size.longest]
+    needed(len(short), 1, f"questions of at most {size.longest} tokens")
+    asked = prompts(short)
     scores = score(network, tokenizer, asked["prompt"][: size.scored])
     found = {}
     for name, one in matched(scores, network).items():

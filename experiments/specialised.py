@@ -30,6 +30,7 @@ from experiments.common import (
     gsm8k,
     load_model,
     main,
+    needed,
     pairs_of,
     paragraph,
     results_of,
@@ -78,6 +79,7 @@ def _trained(base: str, seed: int, pairs: Sequence[Pair], tasks: Sequence[Task],
     torch.manual_seed(seed)  # of the adapters; the trainer seeds the rest
     texts = [f"{pair['question']}\n{pair['answer']}{tokenizer.eos_token}" for pair in pairs]
     rows = [{"input_ids": ids} for ids in tokenizer(texts)["input_ids"] if len(ids) <= size.longest]
+    needed(len(rows), size.batch, f"pairs of at most {size.longest} tokens")
     name = f"math-seed{seed}"
     with tempfile.TemporaryDirectory() as scratch, Registry(store) as registry:
         arguments = TrainingArguments(

@@ -21,8 +21,20 @@ import torch
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
 from experiments.baselines import CHOICES
-from experiments.common import Results, called, command, figure, gsm8k, load_model, main, pairs_of, paragraph, table
-from plop_cli import NFNScores, PlopError, score
+from experiments.common import (
+    Results,
+    called,
+    command,
+    figure,
+    gsm8k,
+    load_model,
+    main,
+    needed,
+    pairs_of,
+    paragraph,
+    table,
+)
+from plop_cli import NFNScores, score
 from plop_cli.significance import kendall_tau
 from plop_cli.statistics import by_type, lowest, module_means
 
@@ -34,8 +46,7 @@ def run(*, quick: bool, seeds: Sequence[int], data: Sequence[Path], model: str) 
     each, few, lengths = (2, 4, (64, 128)) if quick else (64, 64, (64, 128, 256, 512))
     pairs = gsm8k("train", data)
     random.Random(seeds[0]).shuffle(pairs)
-    if len(pairs) < SETS * each:
-        raise PlopError(f"{len(pairs)} pairs are too few for {SETS} sets of {each}; give more --data")
+    needed(len(pairs), SETS * each, f"questions for {SETS} sets")
     questions = [pair["question"] for pair in pairs[: SETS * each]]
     solved = [f"{pair['question']}\n{pair['answer']}" for pair in pairs]
     long = ["\n\n".join(solved[start : start + 5]) for start in range(0, 5 * few // 2, 5)]

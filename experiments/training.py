@@ -26,9 +26,9 @@ import torch
 from peft.helpers import disable_input_dtype_casting
 from torch.nn.functional import cross_entropy
 
-from experiments.common import gsm8k, load_model, results_of
+from experiments.common import gsm8k, load_model, needed, results_of
 from experiments.placements import described
-from plop_cli import NFNScores, Placement, PlopError, score
+from plop_cli import NFNScores, Placement, score
 from plop_cli.models import DEMO, identify
 
 Batch = TypeVar("Batch")
@@ -101,14 +101,10 @@ class Bench:
             self.model.set_attn_implementation("eager")  # has the fastest backward pass for short texts in bfloat16
         self.questions = [pair["question"] for pair in gsm8k("train", data)[: self.size.scored]]
         self.train = list(self._examples(gsm8k("train", data)))
-        self.validation = [self.train.pop() for _ in range(self.size.validation)]
+        self.validation = [self.train.pop() for _ in range(min(self.size.validation, len(self.train)))]
         self.test = list(self._examples(gsm8k("test", data)))[: self.size.test]
-        if len(self.train) < self.size.batch or len(self.test) < self.size.test:
-            raise PlopError(
-                f"{len(self.train)} pairs for training and {len(self.test)} for testing have at most "
-                f"{self.size.longest} tokens, and {self.size.batch} and {self.size.test} are needed; give more --data, "
-                "or --set longest, validation and test"
-            )
+        needed(len(self.train), self.size.batch, f"pairs for training of at most {self.size.longest} tokens")
+        needed(len(self.test), self.size.test, f"pairs for testing of at most {self.size.longest} tokens")
 
     @cached_property
     def scores(self) -> NFNScores:

@@ -117,7 +117,7 @@ def load_task(
         return _draw(task, _sha256(content), rows, lambda row: row["text"], samples, seed)
     if task in PRESETS:
         preset = PRESETS[task]
-        rows, revision = _from_hub(preset.dataset, preset.config, preset.split)
+        rows, revision = rows_of_hub(preset.dataset, preset.config, preset.split)
         return _draw(task, revision, rows, preset.text, samples, seed)
     # What makes texts of rows is part of what the task is; a built-in task has its own way.
     chosen = (f":{column}" if column else "") + (f":{template}" if template else "")
@@ -128,14 +128,14 @@ def load_task(
         return _draw("-" + chosen, _sha256(content), rows, text_of, samples, seed)
     path = Path(task).expanduser()
     if path.is_file():
-        rows, revision = _from_file(path), _sha256(path.read_bytes())
+        rows, revision = rows_of_file(path), _sha256(path.read_bytes())
         return _draw(path.name + chosen, revision, rows, _text_of(rows, task, column, template), samples, seed)
     match = re.fullmatch(r"(?P<name>[\w.-]+/[\w.-]+)(:(?P<config>[^@]+))?(@(?P<split>.+))?", task)
     if match is None or path.suffix in _READERS or task.startswith((".", "sample/")):
         near = difflib.get_close_matches(task, [*PRESETS, *SAMPLES], 1, 0.5)
         meant = f"did you mean {near[0]!r}?" if near else "give a preset, a file, org/name on the hub, or -"
         raise PlopError(f"no task {task!r}; {meant} (plop tasks lists them)")
-    rows, revision = _from_hub(match["name"], match["config"], match["split"])
+    rows, revision = rows_of_hub(match["name"], match["config"], match["split"])
     return _draw(task + chosen, revision, rows, _text_of(rows, task, column, template), samples, seed)
 
 
@@ -210,7 +210,10 @@ def _parsed(lines: Sequence[str], source: str) -> Iterator[tuple[int, Row]]:
         yield number, row
 
 
-def _from_file(path: Path) -> Sequence[Row]:
+def rows_of_file(path: Path) -> Sequence[Row]:
+    """The rows of a .jsonl, .json, .csv, .parquet or .txt file. Raises PlopError where it cannot be read."""
+    if not path.is_file():
+        raise PlopError(f"no file {path}; check the path")
     if path.suffix not in _READERS:
         raise PlopError(f"{path} is of no known kind; give one of {', '.join(_READERS)}")
     content = path.read_bytes()
@@ -226,7 +229,8 @@ def _from_file(path: Path) -> Sequence[Row]:
     return rows
 
 
-def _from_hub(name: str, config: str | None, split: str | None) -> tuple[Sequence[Row], str]:
+def rows_of_hub(name: str, config: str | None, split: str | None) -> tuple[Sequence[Row], str]:
+    """The rows of a split of a data set on the hub, and their commit. Raises PlopError where it cannot be read."""
     info = hub.ask(name, None, "dataset")
     if info is None:
         hub.work_offline()

@@ -12,10 +12,12 @@ from pathlib import Path
 
 import pytest
 
+from experiments.common import needed, rows
 from experiments.evidence import PROGRAMS
 from experiments.grpo import answer_reward, format_reward
 from experiments.outcomes import spearman, verdict
 from experiments.training import Size, last_number, warm_cosine
+from plop_cli import PlopError
 
 ROOT = Path(__file__).parent.parent
 
@@ -92,3 +94,14 @@ def test_what_cannot_be_done_is_said_without_a_traceback(tmp_path: Path) -> None
     assert done.stderr.endswith(
         "Error: --set epochs=3: there is no epochs; there are " + ", ".join(asdict(Size())) + "\n"
     )
+
+
+def test_data_that_cannot_serve_are_refused(tmp_path: Path) -> None:
+    other, wanted = tmp_path / "other.jsonl", {"hub": ("openai/gsm8k", "main", "train")}
+    other.write_text('{"prompt": "Why?"}\n{"prompt": "How?"}\n')
+    with pytest.raises(PlopError, match=r"no file .*nowhere\.jsonl"):
+        rows("train", [tmp_path / "nowhere.jsonl"], ["question"], **wanted)
+    with pytest.raises(PlopError, match=r"other\.jsonl has no question; there are prompt"):
+        rows("train", [other], ["question"], **wanted)
+    with pytest.raises(PlopError, match="cases for training: 3, and 8 are needed"):
+        needed(3, 8, "cases for training")
