@@ -24,13 +24,13 @@ from rich.console import Console
 from rich.table import Table
 
 from plop_cli import score
-from plop_cli.batches import batches, tokenize
-from plop_cli.experts import observable, observing
-from plop_cli.forward import forward
-from plop_cli.malloc import keep_freed
-from plop_cli.scoring import default_budget
+from plop_cli.models.memory import keep_freed
+from plop_cli.network.experts import observable, observing
+from plop_cli.network.forward import forward
+from plop_cli.scoring.batches import batches, tokenize
+from plop_cli.scoring.score import default_budget
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
+sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "support"))
 from small_models import byte_tokenizer
 
 COMMON = {"vocab_size": 257, "num_hidden_layers": 2, "max_position_embeddings": 1024, "pad_token_id": 256}

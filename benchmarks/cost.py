@@ -26,13 +26,13 @@ from rich.table import Table
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from plop_cli import score
-from plop_cli.batches import batches, tokenize
-from plop_cli.malloc import keep_freed
-from plop_cli.scoring import default_budget
+from plop_cli.models.memory import keep_freed
+from plop_cli.scoring.batches import batches, tokenize
+from plop_cli.scoring.score import default_budget
 
 HERE = Path(__file__).parent
 GSM8K = HERE.parent.parent / "shared" / "data" / "gsm8k_train_200.jsonl"
-SAMPLE = HERE.parent / "plop_cli" / "samples" / "math.jsonl"
+SAMPLE = HERE.parent / "plop_cli" / "texts" / "samples" / "math.jsonl"
 MAX_LENGTH = 256
 
 Contestants = dict[str, Callable[[], object]]

@@ -19,10 +19,10 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from plop_cli import NFNScores, score
-from plop_cli.loading import load
-from plop_cli.models import identify
+from plop_cli.models.loading import load
+from plop_cli.models.source import identify
 
-TEXTS = Path(__file__).parent.parent / "plop_cli" / "samples" / "math.jsonl"
+TEXTS = Path(__file__).parent.parent / "plop_cli" / "texts" / "samples" / "math.jsonl"
 
 
 def save_demo(folder: Path) -> None:

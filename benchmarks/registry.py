@@ -26,7 +26,7 @@ import numpy as np
 from sqlalchemy import insert
 
 from plop_registry import Registry, SampleMatrix
-from plop_registry.models import MODELS, MODULE_SCORES, RUNS, SAMPLE_MATRICES, TASKS, TYPE_SCORES
+from plop_registry.schema import MODELS, MODULE_SCORES, RUNS, SAMPLE_MATRICES, TASKS, TYPE_SCORES
 
 PLOP = [sys.executable, "-m", "plop_cli"]
 TYPES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")

@@ -11,11 +11,11 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
-from plop_cli.findings import tell
-from plop_cli.report import render_html
+from plop_cli.report.page import render_html
+from plop_cli.report.story import tell
 from plop_registry import Registry
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
+sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "support"))
 
 from report_runs import TASKS, store
 

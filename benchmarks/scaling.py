@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from architectures import COMMON, contestants, ratios
-from plop_cli.malloc import keep_freed
+from plop_cli.models.memory import keep_freed
 
 FIXED = {"samples": 32, "length": 64, "layers": 2}
 VARIED = {"samples": (16, 64, 256, 1024), "length": (64, 256, 1024), "layers": (2, 8, 32, 64)}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from plop_cli.tables import nfn_map, run_table
+from plop_cli.tables.run import nfn_map, run_table
 from plop_registry import Registry
 
 ROOT = Path(__file__).parent.parent

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from playwright.sync_api import sync_playwright
 
-from plop_cli.findings import tell
-from plop_cli.report import render_html
+from plop_cli.report.page import render_html
+from plop_cli.report.story import tell
 from plop_registry import Registry
 
 ROOT = Path(__file__).parent.parent

@@ -20,10 +20,22 @@ import torch
 from torch.nn.functional import cross_entropy
 from transformers import AutoModelForSequenceClassification
 
-from experiments.common import Results, called, command, figure, load_model, main, needed, rows, several, show, table
-from experiments.outcomes import section, verdict
-from experiments.placements import apart, described, labelled, matched
-from experiments.training import adapted, train
+from experiments.shared.placements import apart, described, labelled, matched
+from experiments.shared.program import (
+    Results,
+    called,
+    command,
+    figure,
+    load_model,
+    main,
+    needed,
+    rows,
+    several,
+    show,
+    table,
+)
+from experiments.shared.training import adapted, train
+from experiments.shared.verdicts import section, verdict
 from plop_cli import Placement, score
 
 Case = dict[str, Any]

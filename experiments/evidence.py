@@ -14,7 +14,7 @@ import tempfile
 from importlib import import_module
 from pathlib import Path
 
-from experiments.common import DOCS, RESULTS, write_figures
+from experiments.shared.program import DOCS, RESULTS, write_figures
 
 PROGRAMS = (
     "growth",

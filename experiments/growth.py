@@ -14,8 +14,8 @@ import altair as alt
 import torch
 from torch import Tensor
 
-from experiments.common import Results, command, figure, interval, main, paragraph, show, table
-from plop_cli import nfn
+from experiments.shared.program import Results, command, figure, interval, main, paragraph, show, table
+from plop_cli.method import nfn
 
 WIDTH, POINTS, STEPS, RATE = 100, 1000, 300, 1e-4
 """Of the network (Appendix C.1) and its training; the paper does not tell its learning rate."""

@@ -16,7 +16,8 @@ from typing import Any
 import altair as alt
 from datasets import Dataset
 
-from experiments.common import (
+from experiments.shared.placements import apart, described, labelled, matched
+from experiments.shared.program import (
     Pair,
     Results,
     called,
@@ -31,9 +32,8 @@ from experiments.common import (
     show,
     table,
 )
-from experiments.outcomes import section, verdict
-from experiments.placements import apart, described, labelled, matched
-from experiments.training import adapted
+from experiments.shared.training import adapted
+from experiments.shared.verdicts import section, verdict
 from plop_cli import Placement, PlopError, score
 
 TAGS = ("<think>", "</think>", "<solution>", "</solution>")

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import altair as alt
 
-from experiments.common import Results, command, figure, main, several, show, table
-from experiments.outcomes import NOTE, dots, less, losses, section, tried, verdict
-from experiments.placements import apart, matched_rank, of_modules, placements
-from experiments.training import QUICK, Bench, Size, told
+from experiments.shared.placements import apart, matched_rank, of_modules, placements
+from experiments.shared.program import Results, command, figure, main, several, show, table
+from experiments.shared.training import QUICK, Bench, Size, told
+from experiments.shared.verdicts import NOTE, dots, less, losses, section, tried, verdict
 from plop_cli import Placement, recommend
 
 TYPES, SINGLE, RELATIVE = "lowest types", "lowest modules", "lowest within their type"

@@ -11,11 +11,11 @@ from pathlib import Path
 import altair as alt
 from peft.helpers import find_kappa_target_modules
 
-from experiments.baselines import CHOICES
-from experiments.common import Results, command, figure, main, several, show, table
-from experiments.outcomes import NOTE, dots, less, losses, section, tried, verdict
-from experiments.placements import apart, letters, matched_rank, of_modules, placements
-from experiments.training import QUICK, Bench, Size, told
+from experiments.shared.baselines import CHOICES
+from experiments.shared.placements import apart, letters, matched_rank, of_modules, placements
+from experiments.shared.program import Results, command, figure, main, several, show, table
+from experiments.shared.training import QUICK, Bench, Size, told
+from experiments.shared.verdicts import NOTE, dots, less, losses, section, tried, verdict
 from plop_cli import recommend
 
 PLOP, MODULES = "PLoP", "condition number of modules"

@@ -11,10 +11,10 @@ from typing import Any
 
 import altair as alt
 
-from experiments.common import Results, called, command, figure, main, pairs_of, several, show, table
-from experiments.outcomes import NOTE, dots, less, losses, section, tried, verdict
-from experiments.placements import apart, labelled, matched_rank, placements
-from experiments.training import QUICK, Bench, Size, told
+from experiments.shared.placements import apart, labelled, matched_rank, placements
+from experiments.shared.program import Results, called, command, figure, main, pairs_of, several, show, table
+from experiments.shared.training import QUICK, Bench, Size, told
+from experiments.shared.verdicts import NOTE, dots, less, losses, section, tried, verdict
 
 PLOP, MLP = "PLoP", "MLP"
 

@@ -11,13 +11,13 @@ from statistics import fmean
 
 import altair as alt
 
-from experiments.baselines import CHOICES
-from experiments.common import Results, command, figure, main, several, show, table
-from experiments.outcomes import losses, section, spearman, tried
-from experiments.placements import apart
-from experiments.training import QUICK, Bench, Size, told
+from experiments.shared.baselines import CHOICES
+from experiments.shared.placements import apart
+from experiments.shared.program import Results, command, figure, main, several, show, table
+from experiments.shared.training import QUICK, Bench, Size, told
+from experiments.shared.verdicts import losses, section, spearman, tried
 from plop_cli import recommend
-from plop_cli.significance import LEVEL
+from plop_cli.method.significance import LEVEL
 
 AS_LARGE_AS = "mlp:4"
 SIZE = Size(rates=(2e-3, 4e-3))

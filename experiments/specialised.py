@@ -21,7 +21,7 @@ import altair as alt
 import torch
 from transformers import DataCollatorForLanguageModeling, PrinterCallback, Trainer, TrainingArguments
 
-from experiments.common import (
+from experiments.shared.program import (
     Pair,
     Results,
     called,
@@ -38,9 +38,9 @@ from experiments.common import (
     table,
 )
 from plop_cli import PlopCallback, recommend
-from plop_cli.modules import linear_modules
-from plop_cli.significance import differences, holm
-from plop_cli.tasks import Task, load_task
+from plop_cli.method.significance import differences, holm
+from plop_cli.network.modules import linear_modules
+from plop_cli.texts.tasks import Task, load_task
 from plop_registry import Registry, Run
 
 TASKS = {"gsm8k": "math, trained on", "sample/code": "code, not trained on"}

@@ -20,8 +20,8 @@ import numpy as np
 import torch
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
-from experiments.baselines import CHOICES
-from experiments.common import (
+from experiments.shared.baselines import CHOICES
+from experiments.shared.program import (
     Results,
     called,
     command,
@@ -35,8 +35,8 @@ from experiments.common import (
     table,
 )
 from plop_cli import NFNScores, score
-from plop_cli.significance import kendall_tau
-from plop_cli.statistics import by_type, lowest, module_means
+from plop_cli.method.estimates import by_type, lowest, module_means
+from plop_cli.method.significance import kendall_tau
 
 SETS = 20
 

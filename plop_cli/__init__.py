@@ -14,21 +14,21 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from plop_cli.callback import PlopCallback as PlopCallback
     from plop_cli.errors import PlopError as PlopError
-    from plop_cli.placement import Placement as Placement
-    from plop_cli.recommendation import recommend as recommend
-    from plop_cli.scoring import NFNScores as NFNScores
-    from plop_cli.scoring import score as score
+    from plop_cli.placement.placement import Placement as Placement
+    from plop_cli.placement.recommend import recommend as recommend
+    from plop_cli.runs.callback import PlopCallback as PlopCallback
+    from plop_cli.scoring.score import NFNScores as NFNScores
+    from plop_cli.scoring.score import score as score
 
 __version__ = "0.1.0"
 
 _HOME = {
-    "score": "scoring",
-    "NFNScores": "scoring",
-    "recommend": "recommendation",
-    "Placement": "placement",
-    "PlopCallback": "callback",
+    "score": "scoring.score",
+    "NFNScores": "scoring.score",
+    "recommend": "placement.recommend",
+    "Placement": "placement.placement",
+    "PlopCallback": "runs.callback",
     "PlopError": "errors",
 }
 

@@ -1,5 +1,5 @@
 """`python -m plop_cli`, the same as `plop`."""
 
-from plop_cli.cli import main
+from plop_cli.cli.app import main
 
 main()

@@ -8,9 +8,10 @@ from typing import Annotated
 
 import typer
 
-from plop_cli.cli import app, filters
+from plop_cli.cli import filters
+from plop_cli.cli.app import app
 from plop_cli.cli.console import fail, note
-from plop_cli.cli.output import Format, FormatOption, emit
+from plop_cli.cli.formats import Format, FormatOption, emit
 
 
 class Axis(StrEnum):
@@ -60,9 +61,9 @@ def compare(
     Examples: [bold]plop compare --by task --model demo[/bold],
     [bold]plop compare general/math specialised/math --fail-on changed[/bold]
     """
-    from plop_cli import axes, selection
-    from plop_cli import comparison as comparing
-    from plop_cli.compare_tables import comparison_markdown, comparison_table
+    from plop_cli.comparison.compare import compare as compared
+    from plop_cli.runs import axes, selection
+    from plop_cli.tables.comparison import comparison_markdown, comparison_table
     from plop_registry import Registry
 
     wanted = {"model": model, "task": task, "revision": revision, "since": since, "until": until, "type": type}
@@ -72,7 +73,7 @@ def compare(
     if older:
         note(f"each column is the newest of its runs; {older} older passed over")
     called = axes.names(found, by.value if by else axes.first_difference(found))
-    comparison = comparing.compare(
+    comparison = compared(
         list(zip(found, matrices, strict=True)),
         baseline=selection.position(found, called, baseline) if baseline else 0,
         by=by and by.value,

@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from plop_cli.cli import app, filters
+from plop_cli.cli import filters
+from plop_cli.cli.app import app
 
 
 class Kind(StrEnum):
@@ -43,7 +44,7 @@ def export(
 
     Example: [bold]plop export --since 7d -o runs.jsonl[/bold], and elsewhere [bold]plop import runs.jsonl[/bold]
     """
-    from plop_cli.run_files import write_runs
+    from plop_cli.runs.exchange import write_runs
     from plop_registry import Registry
 
     wanted = {"model": model, "task": task, "revision": revision, "since": since, "until": until, "type": type}

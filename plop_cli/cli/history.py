@@ -6,9 +6,10 @@ from typing import Annotated
 
 import typer
 
-from plop_cli.cli import app, filters
+from plop_cli.cli import filters
+from plop_cli.cli.app import app
 from plop_cli.cli.console import note
-from plop_cli.cli.output import Format, FormatOption, emit
+from plop_cli.cli.formats import Format, FormatOption, emit
 
 
 @app.command()
@@ -27,7 +28,9 @@ def history(
 
     Example: [bold]plop history --model 'org/*' --task sample/math --since 7d[/bold]
     """
-    from plop_cli import rows, run_tables, selection
+    from plop_cli.runs import selection
+    from plop_cli.tables import rows
+    from plop_cli.tables.history import history_grid, history_table
     from plop_registry import Registry
 
     wanted = {"model": model, "task": task, "revision": revision, "since": since, "until": until, "type": type}
@@ -42,9 +45,9 @@ def history(
     types = selection.types_of(runs, type or "*")
     emit(
         format,
-        table=lambda width: run_tables.history_table(runs, types, width=width),
+        table=lambda width: history_table(runs, types, width=width),
         document=lambda: [rows.without_modules(run) for run in runs],
         objects=lambda: [rows.without_modules(run) for run in runs],
         rows=lambda: rows.history_rows(runs, types),
-        markdown=lambda: rows.to_markdown(run_tables.history_grid(runs, types)),
+        markdown=lambda: rows.to_markdown(history_grid(runs, types)),
     )

@@ -11,15 +11,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from plop_cli.cli import app, filters, options
+from plop_cli.cli import filters, options
+from plop_cli.cli.app import app
 from plop_cli.cli.console import note, out, progress, warn
 from plop_cli.errors import PlopError
 
 if TYPE_CHECKING:
-    from plop_cli.grid import Request
-    from plop_cli.models import ModelSource
-    from plop_cli.placement import Placement
-    from plop_cli.recommendation import StoredScores
+    from plop_cli.models.source import ModelSource
+    from plop_cli.placement.placement import Placement
+    from plop_cli.placement.recommend import StoredScores
+    from plop_cli.runs.grid import Request
 
 
 class Unit(StrEnum):
@@ -127,12 +128,12 @@ def recommend(
             "give scores to go by or a choice of your own", param_hint="--task, --run or --targets"
         )
     from plop_cli import files
-    from plop_cli.anatomy import anatomy
-    from plop_cli.grid import Request
-    from plop_cli.loading import skeleton
-    from plop_cli.ranks import parse_count, parse_match
-    from plop_cli.recommendation import recommend as placed
-    from plop_cli.recommendation import rule_of
+    from plop_cli.models.loading import skeleton
+    from plop_cli.network.anatomy import anatomy
+    from plop_cli.placement.ranks import parse_count, parse_match
+    from plop_cli.placement.recommend import recommend as placed
+    from plop_cli.placement.recommend import rule_of
+    from plop_cli.runs.grid import Request
 
     if by is Unit.module:
         note("--by module is experimental: the paper chooses types")
@@ -189,7 +190,7 @@ def _listed(names: str | None) -> list[str]:
 def _source(
     model: str, revision: str | None, adapter: str | None, load_in: str | None, *, only_config: bool
 ) -> ModelSource:
-    from plop_cli.models import ModelSource, identify
+    from plop_cli.models.source import ModelSource, identify
 
     folder = Path(model).expanduser()
     if only_config and (folder / "config.json").is_file():
@@ -201,8 +202,8 @@ def _scores(
     model: str, tasks: list[str], runs: list[str], request: Request, registry: str | None
 ) -> list[StoredScores]:
     """Of the runs that were named, or of each task: from the registry, else scored now."""
-    from plop_cli.grid import score_grid
-    from plop_cli.recommendation import StoredScores
+    from plop_cli.placement.recommend import StoredScores
+    from plop_cli.runs.grid import score_grid
     from plop_registry import Registry
 
     with Registry(registry) as store:
@@ -221,8 +222,8 @@ def _scores(
 def _emit(placement: Placement, format: Format, output: Path | None, *, approximate: bool) -> None:
     """To stdout or into a file. What is in a table goes to stderr as sentences where something else is printed."""
     from plop_cli import files
-    from plop_cli.exports import export
-    from plop_cli.recommend_tables import placement_table, sentences
+    from plop_cli.placement.trainers.export import export
+    from plop_cli.tables.placement import placement_table, sentences
 
     trainer = "python" if format in (Format.table, Format.json) else format.value
     config = export(placement, trainer, approximate=approximate)

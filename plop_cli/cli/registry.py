@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
-from plop_cli.cli import app, filters
-from plop_cli.cli.output import Format, FormatOption, emit
+from plop_cli.cli import filters
+from plop_cli.cli.app import app
+from plop_cli.cli.formats import Format, FormatOption, emit
 
 commands = typer.Typer(no_args_is_help=True, rich_markup_mode="rich")
 app.add_typer(commands, name="registry", help="Where the registry is, what it holds, and whether it is sound.")
@@ -25,7 +26,7 @@ def path(registry: filters.Registry = None) -> None:
 @commands.command()
 def status(format: FormatOption = Format.table, registry: filters.Registry = None) -> None:
     """Tell how many runs, models and tasks there are, how large the registry is, and of which schema."""
-    from plop_cli.run_tables import status_table
+    from plop_cli.tables.history import status_table
     from plop_registry import Registry
 
     with Registry(registry) as store:

@@ -13,7 +13,8 @@ from typing import Annotated, Any
 
 import typer
 
-from plop_cli.cli import app, filters
+from plop_cli.cli import filters
+from plop_cli.cli.app import app
 from plop_cli.errors import PlopError
 
 
@@ -68,8 +69,10 @@ def report(
 
     Example: [bold]plop report --model demo -o report.html --open[/bold]
     """
-    from plop_cli import files, findings, selection
-    from plop_cli import report as rendering
+    from plop_cli import files
+    from plop_cli.report import page
+    from plop_cli.report.story import tell
+    from plop_cli.runs import selection
     from plop_registry import Registry
 
     wanted = {"model": model, "task": task, "revision": revision, "since": since, "until": until, "type": type}
@@ -81,19 +84,19 @@ def report(
     path = output or Path({Format.html: "report.html", Format.md: "report.md"}.get(format, "figures"))
     with Registry(registry) as store:
         found = [store.get(run) for run in runs] if runs else selection.find_runs(store, wanted, limit=limit)[::-1]
-        story = findings.tell(list({run.id: run for run in found}.values()), store, types=type or "*")
+        story = tell(list({run.id: run for run in found}.values()), store, types=type or "*")
 
     looks = {} if theme is Theme.auto else {"theme": theme.value}
     command = shlex.join(["plop", "report", *(runs or []), *_words({**given, "title": title, **looks})])
     if format is Format.html:
-        page = rendering.render_html(story, written=_now(), command=command, title=title, theme=theme.value)
-        files.write(path, page.encode())
+        rendered = page.render_html(story, written=_now(), command=command, title=title, theme=theme.value)
+        files.write(path, rendered.encode())
     elif format is Format.md:
-        files.write(path, rendering.render_markdown(story, written=_now(), command=command, title=title).encode())
+        files.write(path, page.render_markdown(story, written=_now(), command=command, title=title).encode())
     elif path.suffix == f".{format.value}":
         raise PlopError(f"{path} cannot hold all figures; give a folder, such as -o {path.stem}")
     else:
-        files.write_all(path, rendering.pictures(story, format.value))
+        files.write_all(path, page.pictures(story, format.value))
     typer.echo(path)
     if open:
         webbrowser.open(path.resolve().as_uri())

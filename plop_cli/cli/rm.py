@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from plop_cli.cli import app, filters
+from plop_cli.cli import filters
+from plop_cli.cli.app import app
 from plop_cli.cli.console import err
 from plop_cli.errors import PlopError
 
@@ -27,7 +28,7 @@ def rm(
 
     Example: [bold]plop rm 3f2a1b4c 9d0e[/bold]
     """
-    from plop_cli.run_tables import history_table
+    from plop_cli.tables.history import history_table
     from plop_registry import Registry
 
     with Registry(registry) as store:

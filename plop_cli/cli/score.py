@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from plop_cli.cli import app, options
+from plop_cli.cli import options
+from plop_cli.cli.app import app
 from plop_cli.cli.console import fail, note, out, print_json, progress, warn
 
 
@@ -83,8 +84,9 @@ def score(
         return
     if not tasks:
         raise typer.BadParameter("give at least one, such as --task math or --task sample/math", param_hint="--task")
-    from plop_cli import tables
-    from plop_cli.grid import Request, score_grid
+    from plop_cli.runs.grid import Request, score_grid
+    from plop_cli.tables.run import nfn_map as map_table
+    from plop_cli.tables.run import run_table
     from plop_registry import Registry
 
     request = Request(
@@ -123,9 +125,9 @@ def score(
             if cell.cached:
                 note(f"{cell.model} on {cell.task} is answered from the registry; --force scores anew")
             if not json:
-                out().print(tables.run_table(cell.run, by=by.value))
+                out().print(run_table(cell.run, by=by.value))
                 if nfn_map:
-                    out().print(tables.nfn_map(cell.run))
+                    out().print(map_table(cell.run))
     if json:
         print_json(found[0] if len(found) == 1 and len(models) * len(tasks) == 1 else found)
     if failed:
@@ -140,10 +142,10 @@ def score(
 def _list_modules(
     models: list[str], revision: str | None, include: list[str], *, json: bool, trust_remote_code: bool
 ) -> None:
-    from plop_cli import tables
-    from plop_cli.loading import skeleton
-    from plop_cli.models import identify
-    from plop_cli.modules import linear_modules
+    from plop_cli.models.loading import skeleton
+    from plop_cli.models.source import identify
+    from plop_cli.network.modules import linear_modules
+    from plop_cli.tables.run import modules_table
 
     listed = []
     for model in models:
@@ -159,6 +161,6 @@ def _list_modules(
                 }
             )
         else:
-            out().print(tables.modules_table(model, modules, skipped))
+            out().print(modules_table(model, modules, skipped))
     if json:
         print_json(listed[0] if len(listed) == 1 else listed)

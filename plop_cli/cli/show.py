@@ -6,9 +6,10 @@ from typing import Annotated
 
 import typer
 
-from plop_cli.cli import app, filters
+from plop_cli.cli import filters
+from plop_cli.cli.app import app
 from plop_cli.cli.console import out
-from plop_cli.cli.output import Format, FormatOption, emit
+from plop_cli.cli.formats import Format, FormatOption, emit
 from plop_cli.cli.score import By
 
 
@@ -29,20 +30,22 @@ def show(
 
     Example: [bold]plop show latest --by layer --map[/bold]
     """
-    from plop_cli import rows, run_tables, tables
-    from plop_cli.reproduction import command
+    from plop_cli.runs.rerun import command
+    from plop_cli.tables import rows
+    from plop_cli.tables import run as run_tables
+    from plop_cli.tables.history import details
     from plop_registry import Registry
 
     with Registry(registry) as store:
         found = store.get(run)
     emit(
         format,
-        table=lambda width: tables.run_table(found, by=by.value),
+        table=lambda width: run_tables.run_table(found, by=by.value),
         document=lambda: {**found.to_dict(), "command": command(found)},
         rows=lambda: rows.run_rows(found, by.value),
     )
     if format is Format.table:
         if nfn_map:
-            out().print(tables.nfn_map(found))
-        out().print(run_tables.details(found))
+            out().print(run_tables.nfn_map(found))
+        out().print(details(found))
         typer.echo(command(found))  # in one line however long it is, to be copied

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from plop_cli.cli import app
+from plop_cli.cli.app import app
 from plop_cli.cli.console import out
 
 
 @app.command()
 def tasks() -> None:
     """List the built-in tasks and what else TASK can be."""
-    from plop_cli.tables import tasks_table
+    from plop_cli.tables.run import tasks_table
 
     out().print(tasks_table())

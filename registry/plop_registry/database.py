@@ -20,8 +20,8 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 from plop_registry.errors import RegistryError
 from plop_registry.location import Location
 from plop_registry.migrations import HEAD, SCHEMAS, VERSION_TABLE
-from plop_registry.models import META
 from plop_registry.queries import Reader, Writer
+from plop_registry.schema import META
 
 _PATIENCE = 30.0  # seconds to wait for another writer
 _LOCK = 0x706C6F70  # "plop", the advisory lock that PostgreSQL's writers take

@@ -26,8 +26,8 @@ from sqlalchemy import (
 )
 
 from plop_registry.globs import fits
-from plop_registry.models import MODELS, MODULE_SCORES, RUNS, SAMPLE_MATRICES, TASKS, TYPE_SCORES
 from plop_registry.runs import ModuleScore, PartScore, Run, Skipped, TypeScore
+from plop_registry.schema import MODELS, MODULE_SCORES, RUNS, SAMPLE_MATRICES, TASKS, TYPE_SCORES
 
 Condition = ColumnElement[bool]
 

@@ -3,7 +3,7 @@
 from alembic import context
 
 from plop_registry.migrations import VERSION_TABLE
-from plop_registry.models import Base
+from plop_registry.schema import Base
 
 context.configure(
     connection=context.config.attributes["connection"],

@@ -1,0 +1,266 @@
+"""LoRA runs that can be compared: one model, held once; one run per placement, learning rate and seed.
+
+bench = Bench(Size())
+bench.scores                                   # NFN of the training questions, before any training
+bench.tuned(placement, seeds=[0, 1, 2])        # a Run per seed, at the placement's own learning rate
+
+A run that is finished is kept in experiments/results/runs.jsonl and not made again, by this or another program.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from random import Random
+from statistics import fmean
+from typing import Any, TypeVar
+
+import torch
+from peft.helpers import disable_input_dtype_casting
+from torch.nn.functional import cross_entropy
+
+from experiments.shared.placements import described
+from experiments.shared.program import gsm8k, load_model, needed, results_of
+from plop_cli import NFNScores, Placement, score
+from plop_cli.models.source import DEMO, identify
+
+Batch = TypeVar("Batch")
+
+
+@dataclass(frozen=True)
+class Size:
+    """How large a run is. `longest` is in tokens: longer pairs are left out."""
+
+    steps: int = 40
+    batch: int = 4
+    longest: int = 112
+    validation: int = 16
+    test: int = 48
+    scored: int = 64
+    rates: tuple[float, ...] = (1e-3, 2e-3, 4e-3)
+
+
+QUICK = Size(steps=3, batch=2, longest=80, validation=2, test=4, scored=8, rates=(1e-3,))
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training: the loss of each step, and of what was held out the loss of each pair.
+
+    A loss is the mean over the answer's tokens, in nats. `solved`: of the test questions, where that was asked for.
+    """
+
+    rate: float
+    seed: int
+    parameters: int
+    train: list[float]
+    validation: list[float]
+    test: list[float]
+    solved: int | None = None
+
+    @property
+    def loss(self) -> float:
+        """The mean over the test pairs."""
+        return fmean(self.test)
+
+    def summary(self) -> dict[str, float]:
+        """For the results of a program; the rest is in runs.jsonl."""
+        train = fmean(self.train[-10:])
+        found = {"seed": self.seed, "rate": self.rate, "loss": round(self.loss, 5), "train": round(train, 5)}
+        return found if self.solved is None else {**found, "solved": self.solved}
+
+
+@dataclass(frozen=True)
+class Example:
+    """A pair in tokens; the answer with the end of the text."""
+
+    question: list[int]
+    answer: list[int]
+
+    @property
+    def tokens(self) -> list[int]:
+        return self.question + self.answer
+
+
+class Bench:
+    """A model with its pairs, on which placements are trained one after the other."""
+
+    def __init__(self, size: Size, *, model: str = DEMO, data: Sequence[Path] = (), keep: bool = True) -> None:
+        self.size = size
+        self.kept = results_of("runs", model, ".jsonl") if keep else None
+        self.revision = identify(model).revision
+        self.model, self.tokenizer = load_model(model, "bfloat16")
+        if self.model.device.type == "cpu":
+            self.model.set_attn_implementation("eager")  # has the fastest backward pass for short texts in bfloat16
+        self.questions = [pair["question"] for pair in gsm8k("train", data)[: self.size.scored]]
+        self.train = list(self._examples(gsm8k("train", data)))
+        self.validation = [self.train.pop() for _ in range(min(self.size.validation, len(self.train)))]
+        self.test = list(self._examples(gsm8k("test", data)))[: self.size.test]
+        needed(len(self.train), self.size.batch, f"pairs for training of at most {self.size.longest} tokens")
+        needed(len(self.test), self.size.test, f"pairs for testing of at most {self.size.longest} tokens")
+
+    @cached_property
+    def scores(self) -> NFNScores:
+        """NFN of the untrained model on training questions."""
+        return score(self.model, self.tokenizer, self.questions)
+
+    def setting(self) -> dict[str, Any]:
+        """What the results should say about how they were made."""
+        return {**asdict(self.size), "pairs": len(self.train), "nfn": {t.type: t.nfn for t in self.scores.types}}
+
+    def tuned(self, placement: Placement, seeds: Sequence[int]) -> list[Run]:
+        """A run for each seed, at the learning rate with the lowest validation loss for the first seed."""
+        tried = [self.run(placement, rate=rate, seed=seeds[0]) for rate in self.size.rates]
+        best = min(tried, key=lambda run: fmean(run.validation))
+        return [best, *(self.run(placement, rate=best.rate, seed=seed) for seed in seeds[1:])]
+
+    def run(self, placement: Placement, *, rate: float, seed: int, solve: bool = False) -> Run:
+        """Train adapters; the seed is their start, which pairs they see, and in which order.
+
+        `solve`: let the trained model answer the test questions too.
+        """
+        key = self._key(placement, rate, seed)
+        for found in reversed(_read(self.kept)):
+            if found["key"] == key and not (solve and found["run"].get("solved") is None):
+                return Run(**found["run"])
+        with self.trained(placement, rate=rate, seed=seed) as losses:
+            held_out = self._measure(self.validation), self._measure(self.test)
+            solved = self.solved() if solve else None
+        run = Run(rate, seed, placement.trainable_parameters, losses, *held_out, solved)
+        if self.kept:
+            name = f"{', '.join(sorted({module.type for module in placement.modules}))} r={placement.rank}"
+            with self.kept.open("a") as file:
+                file.write(json.dumps({"key": key, "placement": name, "run": asdict(run)}) + "\n")
+        return run
+
+    @contextmanager
+    def trained(self, placement: Placement, *, rate: float, seed: int) -> Iterator[list[float]]:
+        """Inside, `model` has trained adapters; gives the loss of each step."""
+        with adapted(self.model, placement, seed) as tuned:
+            yield train(tuned, self._batches(seed), lambda batch: torch.cat(self._losses(batch)).mean(), rate)
+
+    @torch.no_grad()
+    def solved(self) -> int:
+        """To how many test questions the model, as it is now, gives the right number last: greedily, in 96 tokens."""
+        count = 0
+        for start in range(0, len(self.test), 64):
+            group = self.test[start : start + 64]
+            questions = {"input_ids": [example.question for example in group]}
+            asked = self.tokenizer.pad(questions, padding_side="left", return_tensors="pt").to(self.model.device)
+            with torch.autocast(self.model.device.type, torch.bfloat16), disable_input_dtype_casting(self.model):
+                ids = self.model.generate(**asked, max_new_tokens=96, do_sample=False)
+            written, answers = (
+                map(last_number, self.tokenizer.batch_decode(tokens, skip_special_tokens=True))
+                for tokens in (ids[:, asked["input_ids"].shape[1] :], [example.answer for example in group])
+            )
+            count += sum(map(str.__eq__, written, answers))
+        return count
+
+    @cached_property
+    def untrained(self) -> float:
+        """The test loss of the model as it is."""
+        return fmean(self._measure(self.test))
+
+    def _examples(self, pairs: Sequence[dict[str, str]]) -> Iterator[Example]:
+        """Those that are short enough, without GSM8K's <<calculator notes>>."""
+        for pair in pairs:
+            question = self.tokenizer(pair["question"].strip() + "\n")["input_ids"]
+            answer = self.tokenizer(re.sub(r"<<.*?>>", "", pair["answer"]), add_special_tokens=False)["input_ids"]
+            example = Example(question, [*answer, self.tokenizer.eos_token_id])
+            if len(example.tokens) <= self.size.longest:
+                yield example
+
+    def _batches(self, seed: int) -> list[list[Example]]:
+        """Of pairs of about the same length, in random order; epoch after epoch."""
+        draw, size, batches = Random(seed), self.size.batch, list[list[Example]]()
+        while wanted := self.size.steps - len(batches):
+            pairs = draw.sample(self.train, min(wanted, len(self.train) // size) * size)
+            pairs.sort(key=lambda example: len(example.tokens))
+            epoch = [pairs[start : start + size] for start in range(0, len(pairs), size)]
+            draw.shuffle(epoch)
+            batches += epoch
+        return batches
+
+    def _losses(self, batch: Sequence[Example]) -> tuple[torch.Tensor, ...]:
+        """Of each example, the loss of each token of its answer."""
+        longest = max(len(example.tokens) for example in batch)
+        ids, real, answer = torch.zeros(3, len(batch), longest, dtype=torch.long, device=self.model.device)
+        for row, example in enumerate(batch):
+            ids[row, : len(example.tokens)] = torch.tensor(example.tokens)
+            real[row, : len(example.tokens)] = 1
+            answer[row, len(example.question) : len(example.tokens)] = 1
+        with torch.autocast(self.model.device.type, torch.bfloat16), disable_input_dtype_casting(self.model):
+            logits = self.model(input_ids=ids, attention_mask=real, use_cache=False).logits[:, :-1]
+        inside = answer[:, 1:].bool()
+        losses = cross_entropy(logits[inside].float(), ids[:, 1:][inside], reduction="none")
+        return torch.split(losses, [len(example.answer) for example in batch])
+
+    @torch.no_grad()
+    def _measure(self, examples: Sequence[Example]) -> list[float]:
+        """The mean loss of each example."""
+        groups = [examples[start : start + 8] for start in range(0, len(examples), 8)]
+        return [round(losses.mean().item(), 5) for group in groups for losses in self._losses(group)]
+
+    def _key(self, placement: Placement, rate: float, seed: int) -> str:
+        """Of everything that makes a run what it is."""
+        size = {name: value for name, value in asdict(self.size).items() if name not in ("rates", "scored")}
+        texts = [example.tokens for example in (*self.train, *self.validation, *self.test)]
+        adapters = [sorted(placement.matched_modules), placement.rank, placement.alpha]
+        what = [self.revision, adapters, rate, seed, size, texts]
+        return hashlib.sha256(json.dumps(what).encode()).hexdigest()[:16]
+
+
+def told(placement: Placement, runs: Sequence[Run]) -> dict[str, Any]:
+    """What the results say about a placement and its runs; `pairs` is the mean loss of each test pair."""
+    pairs = [round(fmean(each), 4) for each in zip(*(run.test for run in runs), strict=True)]
+    return {**described(placement), "runs": [run.summary() for run in runs], "pairs": pairs}
+
+
+@contextmanager
+def adapted(model: torch.nn.Module, placement: Placement, seed: int) -> Iterator[torch.nn.Module]:
+    """Put the placement's adapters into `model`; gives the PEFT model, and takes them out again."""
+    torch.manual_seed(seed)
+    tuned = placement.apply(model)
+    try:
+        yield tuned
+    finally:
+        tuned.unload()
+
+
+def train(
+    model: torch.nn.Module, batches: Sequence[Batch], loss_of: Callable[[Batch], torch.Tensor], rate: float
+) -> list[float]:
+    """A step of AdamW for each batch, with 10 % warmup and a cosine to zero; gives the losses."""
+    optimizer = torch.optim.AdamW([parameter for parameter in model.parameters() if parameter.requires_grad], lr=rate)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: warm_cosine(step, len(batches)))
+    losses = []
+    for batch in batches:
+        loss = loss_of(batch)
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        schedule.step()
+        optimizer.zero_grad()
+        losses.append(round(loss.item(), 4))
+    return losses
+
+
+def last_number(text: str) -> str:
+    """The last number in a text, without its commas; empty where there is none."""
+    found = re.findall(r"-?\d[\d,]*(?:\.\d+)?", text)
+    return found[-1].replace(",", "") if found else ""
+
+
+def warm_cosine(step: int, steps: int) -> float:
+    """The share of the learning rate at a step: 10 % warmup, then a cosine to zero."""
+    return min(1.0, (step + 1) / max(1, steps // 10)) * (1 + math.cos(math.pi * step / steps)) / 2
+
+
+def _read(file: Path | None) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in file.read_text().splitlines()] if file and file.exists() else []

@@ -1,0 +1,100 @@
+"""What trained placements say: losses, paired differences, verdicts on claims, and a figure."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import altair as alt
+import numpy as np
+
+from experiments.shared.program import paragraph, show
+from plop_cli.method.significance import LEVEL, holm, two_sided
+
+Found = Mapping[str, Any]
+"""What the results hold about a placement: among others its `runs`, and with them the mean loss of each test pair."""
+
+NOTE = """In brackets: by how much, in nats per token, with 95 % intervals over seeds and over test pairs; a claim is
+decided where both, corrected for being several (Holm), are beyond chance."""
+
+
+def losses(found: Found) -> list[float]:
+    """The test loss of each seed."""
+    return [float(run["loss"]) for run in found["runs"]]
+
+
+def less(found: Found, than: Found) -> list[list[float]]:
+    """By how much the test loss is below another placement's: for each seed, and for each test pair."""
+    sides = [(losses(found), losses(than)), (found["pairs"], than["pairs"])]
+    return [[other - own for own, other in zip(*side, strict=True)] for side in sides]
+
+
+def tried(setting: Found, group: Mapping[str, Found]) -> str:
+    """The learning rates that were tried, and for what the best is at an end of them, so that another may be better."""
+    ends = (min(setting["rates"]), max(setting["rates"]))
+    beyond = [name for name, found in group.items() if found["runs"][0]["rate"] in ends]
+    names = "all" if len(beyond) == len(group) else ", ".join(beyond)
+    said = ", ".join(f"{rate:g}" for rate in setting["rates"])
+    return said + (f" (an end of the range was best for {names})" if beyond and ends[0] < ends[1] else "")
+
+
+def verdict(claims: Mapping[str, Sequence[Sequence[float]]]) -> str:
+    """One paragraph: which claims failed, which held, which these runs cannot tell.
+
+    A claim has samples of differences that are above zero where it is true. It is decided where Student's t finds each
+    sample's mean beyond chance, at most 5 % risk of even one error among the claims.
+    """
+    groups: dict[str, list[str]] = {"Did not hold": [], "Held": [], "Could not be told": []}
+    corrected = holm([float(np.max([_chance(sample) for sample in samples])) for samples in claims.values()])
+    for (claim, samples), p in zip(claims.items(), corrected, strict=True):
+        held = statistics.fmean(samples[0]) > 0
+        name = ("Held" if held else "Did not hold") if p < LEVEL else "Could not be told"
+        groups[name].append(f"{claim} ({shown(samples)})")
+    return " ".join(f"**{name}:** {'; '.join(found)}." for name, found in groups.items() if found)
+
+
+def shown(samples: Sequence[Sequence[float]]) -> str:
+    """The mean, and the interval of each sample: "0.012 ± 0.004, ± 0.007"."""
+    first, *others = [show(sample) for sample in samples]
+    return ", ".join([first, *("±" + other.partition("±")[2] for other in others)])
+
+
+def _chance(differences: Sequence[float]) -> float:
+    """How often chance alone makes a mean so far from zero; NaN where one value tells no spread."""
+    count = len(differences)
+    error = statistics.stdev(differences) / math.sqrt(count) if count > 1 else math.nan
+    return two_sided(statistics.fmean(differences), error, count - 1)
+
+
+def section(text: str) -> str:
+    """The Markdown with its prose in lines of at most 120 characters."""
+    blocks = text.strip().split("\n\n")
+    return "\n\n".join(block if block[0] in "#|!`" else paragraph(block) for block in blocks) + "\n"
+
+
+def spearman(first: Sequence[float], second: Sequence[float]) -> tuple[float, float]:
+    """Spearman's ρ of values without ties, and how often chance makes as large a |ρ| (of 10,000 permutations)."""
+    one, other = np.argsort(np.argsort([first, second]))
+    draw = np.random.default_rng(0)
+    gaps = np.array(
+        [np.square(one - order).sum() for order in (other, *(draw.permutation(other) for _ in range(10**4)))]
+    )
+    rho = 1 - 6 * gaps / (len(one) ** 3 - len(one))
+    return float(rho[0]), float(np.mean(np.abs(rho[1:]) > abs(rho[0]) - 1e-9))
+
+
+def dots(group: Mapping[str, Found], kind: str) -> Any:
+    """Test losses: a point for each seed, a line at their mean; the lowest on top."""
+    points = [
+        {kind: name, "test loss": loss, "seed": str(run["seed"])}
+        for name, found in group.items()
+        for run, loss in zip(found["runs"], losses(found), strict=True)
+    ]
+    order = alt.EncodingSortField("test loss", op="mean")
+    base = alt.Chart(alt.InlineData(values=points)).encode(alt.Y(f"{kind}:N", sort=order, title=None))
+    return alt.layer(
+        base.mark_tick(thickness=3, size=18, color="black").encode(alt.X("mean(test loss):Q", title="test loss")),
+        base.mark_point(filled=True, size=50).encode(alt.X("test loss:Q", scale=alt.Scale(zero=False)), color="seed:N"),
+    ).properties(width=420)

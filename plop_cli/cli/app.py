@@ -1,0 +1,99 @@
+"""The command line. One module per command: parse, call, print. Nothing here computes.
+
+Commands import what they need when they run, so that `plop --help` and `plop history` do not wait for torch.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from plop_cli import __version__
+from plop_cli.cli.console import fail, silence
+from plop_cli.errors import PlopError
+from plop_cli.processes import rank
+from plop_registry import RegistryError
+
+_GRACE = 2.0
+"""Seconds."""
+
+
+@contextmanager
+def _behind_the_first() -> Iterator[None]:
+    """Says nothing, and does not fail before the first process could say why: torchrun would end that one too."""
+    with silence():
+        try:
+            yield
+        except typer.Exit as end:
+            if end.exit_code:
+                time.sleep(_GRACE)
+            raise
+
+
+class _Boundary(TyperGroup):
+    """Turns what a user can mend into one line on stderr and exit 1; bugs keep their traceback.
+
+    Of several processes (torchrun) only the first speaks.
+    """
+
+    def invoke(self, ctx: Any) -> Any:
+        with _behind_the_first() if rank() else nullcontext():
+            try:
+                return super().invoke(ctx)
+            except (PlopError, RegistryError) as error:
+                fail(error)
+                raise typer.Exit(1) from None
+
+
+app = typer.Typer(
+    cls=_Boundary,
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"plop {__version__}")
+        raise typer.Exit
+
+
+@app.callback(epilog="PLoP: Hayou, Ghosh, Yu, Precise LoRA Placement, arXiv 2506.20629.")
+def _plop(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")] = False,
+) -> None:
+    """Where should LoRA adapters go? Score a model's modules on your task's own texts, and put LoRA into the lowest."""
+
+
+def main() -> None:
+    """The `plop` command."""
+    # The libraries' own progress bars would break ours, and speak where stderr is no terminal; so do their warnings.
+    os.environ.setdefault("TQDM_DISABLE", "1")
+    for library in ("accelerate", "bitsandbytes", "torchao", "torch.utils._pytree"):
+        logging.getLogger(library).setLevel(logging.ERROR)
+    app()
+
+
+from plop_cli.cli import (  # noqa: E402, F401  (they register themselves on `app`)
+    compare,
+    export,
+    history,
+    import_,
+    recommend,
+    registry,
+    report,
+    rm,
+    score,
+    show,
+    tasks,
+)

@@ -1,0 +1,50 @@
+"""`--format`: one result as a table for people, or as JSON, JSON lines, CSV or Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+from rich.console import RenderableType
+
+from plop_cli.cli.console import out, print_json
+from plop_cli.tables.rows import Row, to_csv, to_jsonl, to_markdown
+
+
+class Format(StrEnum):
+    table = "table"
+    json = "json"
+    jsonl = "jsonl"
+    csv = "csv"
+    md = "md"
+
+
+FormatOption = Annotated[Format, typer.Option("--format", "-f", help="How to print it.")]
+
+
+def emit(
+    format: Format,
+    *,
+    table: Callable[[int], RenderableType],
+    document: Callable[[], object],
+    rows: Callable[[], Sequence[Row]],
+    objects: Callable[[], Sequence[Row]] | None = None,
+    markdown: Callable[[], str] | None = None,
+) -> None:
+    """Print a result on stdout, making only the form that is asked for.
+
+    Args: `table` is given the width of the terminal; `document` is for JSON, `rows` for CSV. JSON lines and Markdown
+    are made of `rows` too, unless `objects` and `markdown` are given.
+    """
+    if format is Format.table:
+        out().print(table(out().width))
+    elif format is Format.json:
+        print_json(document())
+    elif format is Format.jsonl:
+        typer.echo(to_jsonl((objects or rows)()), nl=False)
+    elif format is Format.csv:
+        typer.echo(to_csv(rows()), nl=False)
+    else:
+        typer.echo(markdown() if markdown else to_markdown(rows()), nl=False)

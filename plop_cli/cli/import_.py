@@ -1,0 +1,31 @@
+"""`plop import`: runs that another registry exported."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from plop_cli.cli import filters
+from plop_cli.cli.app import app
+
+
+@app.command("import")
+def import_(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE", help="JSON lines of plop export.", show_default=False)],
+    registry: filters.Registry = None,
+) -> None:
+    """Add exported runs to the registry: each run once, whatever the order, however often.
+
+    A file with a damaged line is refused as a whole; the files before it are kept.
+
+    Example: [bold]plop import laptop.jsonl server.jsonl[/bold]
+    """
+    from plop_cli.runs.exchange import read_runs
+    from plop_registry import Registry
+
+    with Registry(registry) as store:
+        for file in files:
+            added, known = read_runs(store, file)
+            typer.echo(f"{file}: {added} added, {known} known", err=True)

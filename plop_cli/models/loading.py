@@ -1,0 +1,162 @@
+"""Weights and tokenizer of a ModelSource, through transformers. The only place that loads a model."""
+
+from __future__ import annotations
+
+import tempfile
+import warnings
+import weakref
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
+
+from plop_cli.errors import PlopError
+from plop_cli.models import quantization
+from plop_cli.models.source import ModelSource
+from plop_cli.network.modules import body
+from plop_cli.network.offload import placement, trim_between_layers
+
+
+def load(
+    source: ModelSource,
+    *,
+    dtype: str,
+    device: str,
+    trust_remote_code: bool = False,
+    allow_pickle: bool = False,
+    offload: str | None = None,
+    max_memory: str | None = None,
+    split: bool = False,
+) -> tuple[torch.nn.Module, PreTrainedTokenizerBase]:
+    """The model, in evaluation mode and with its adapter merged, and its tokenizer.
+
+    Args: `device`, `offload`, `max_memory` and `split` say where the weights go (`offload.placement`).
+
+    Raises PlopError where the files are damaged or incomplete, where weights are pickled and that is not allowed, where
+    the model needs code of its own and that is not trusted, and where a package for it is missing.
+    """
+    if source.pickled and not allow_pickle:
+        raise PlopError(
+            f"the weights of {source} are pickled, and unpickling runs code; convert them to safetensors, "
+            "or give --allow-pickle if you trust their author"
+        )
+    if offload and (source.load_in or source.adapter):
+        raise PlopError("--offload reads weights as they are in the files; leave out --load-in, and merge the adapter")
+    if source.adapter:
+        quantization.require("peft", f"the adapter {source.adapter}")
+    if package := quantization.package_of(source.quantization):
+        quantization.require(package, f"{source} in {source.quantization}")
+    folder = _folder(source)
+    options: dict[str, Any] = {"trust_remote_code": trust_remote_code, "gguf_file": source.gguf_file}
+    wanted = {"dtype": getattr(torch, dtype), "use_safetensors": not source.pickled}
+    wanted |= placement(device, offload=offload, max_memory=max_memory, split=split)
+    if offload == "disk":  # for weights that cannot be read from the files as they are
+        scratch = tempfile.TemporaryDirectory(prefix="plop-offload-")
+        wanted["offload_folder"] = scratch.name
+    if source.load_in:
+        wanted["quantization_config"] = quantization.config_for(source.load_in, getattr(torch, dtype))
+    with _clear_errors(source):
+        tokenizer = _tokenizer(source, folder, options)
+        model, report = _auto_class(folder, source, trust_remote_code).from_pretrained(
+            folder, output_loading_info=True, **wanted, **options
+        )
+    if set(tokenizer.get_vocab().values()) <= set(tokenizer.all_special_ids):  # transformers makes one up, empty
+        raise PlopError(f"{source} has no tokenizer; put the files of its base model's tokenizer into the folder")
+    _check_complete(source, model, report["missing_keys"])
+    if offload == "disk":
+        weakref.finalize(model, scratch.cleanup)
+        trim_between_layers(model)
+    if source.adapter:
+        with _clear_errors(source):
+            model = _merged(model, source.adapter)
+    return model.eval(), tokenizer
+
+
+def _tokenizer(source: ModelSource, folder: Path, options: Mapping[str, Any]) -> PreTrainedTokenizerBase:
+    """The adapter's own where it brings one (training may have changed the chat template), else the model's."""
+    if source.adapter and (source.adapter / "tokenizer_config.json").is_file():
+        return AutoTokenizer.from_pretrained(source.adapter)
+    return AutoTokenizer.from_pretrained(folder, **options)
+
+
+def _merged(model: torch.nn.Module, adapter: Path) -> torch.nn.Module:
+    """The model with the adapter's weights added to its own; an error where one of them finds no place."""
+    from peft import PeftModel
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message="Found missing adapter keys")
+        merged: torch.nn.Module = PeftModel.from_pretrained(model, adapter).merge_and_unload()
+    return merged
+
+
+def skeleton(source: ModelSource, *, trust_remote_code: bool = False) -> torch.nn.Module:
+    """The model on the meta device: every module and shape, no weight."""
+    folder = _folder(source, only_config=True)
+    with _clear_errors(source):
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code, gguf_file=source.gguf_file)
+        factory = _auto_class(folder, source, trust_remote_code)
+        with torch.device("meta"):
+            make = getattr(factory, "from_config", None) or factory._from_config
+            model: torch.nn.Module = make(config, **({"trust_remote_code": True} if trust_remote_code else {}))
+    return model
+
+
+def _folder(source: ModelSource, *, only_config: bool = False) -> Path:
+    if source.folder:
+        return source.folder
+    from huggingface_hub import snapshot_download
+
+    wanted = [f for f in source.files if not only_config or f.endswith((".json", ".py"))]
+    # By label, not by commit: the cache then knows the label too, for the day when the hub cannot be reached.
+    folder = Path(snapshot_download(source.id, revision=source.label, allow_patterns=wanted))
+    if folder.name != source.revision:
+        raise PlopError(f"{source} moved to another commit just now; run the command again")
+    return folder
+
+
+def _auto_class(folder: Path, source: ModelSource, trust_remote_code: bool) -> Any:
+    """The class that the checkpoint was saved from, so that its head is known for what it is."""
+    if source.gguf_file:
+        return AutoModelForCausalLM
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
+    custom = getattr(config, "auto_map", None) or {}
+    if trust_remote_code and custom:
+        return AutoModelForCausalLM if "AutoModelForCausalLM" in custom else AutoModel
+    named = getattr(transformers, (config.architectures or [""])[0], None)
+    return named or (AutoModelForCausalLM if type(config) in AutoModelForCausalLM._model_mapping else AutoModel)
+
+
+@contextmanager
+def _clear_errors(source: ModelSource) -> Iterator[None]:
+    """Loading runs foreign parsers over foreign files: whatever they raise, this model cannot be loaded."""
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except (MemoryError, torch.OutOfMemoryError) as error:
+        raise PlopError(f"{source} does not fit in memory; try --dtype bfloat16 or a machine with more") from error
+    except Exception as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        if "trust_remote_code" in reason:
+            raise PlopError(f"{source} needs code of its own; give --trust-remote-code if you trust it") from error
+        raise PlopError(
+            f"{source} cannot be loaded ({reason[:300]}); check that its files are whole and that "
+            f"transformers {transformers.__version__} knows the architecture"
+        ) from error
+
+
+def _check_complete(source: ModelSource, model: torch.nn.Module, missing: list[str]) -> None:
+    """Weights that the checkpoint lacks are random, and so would be their scores; a head may lack, it is not run."""
+    inside = {id(parameter) for parameter in body(model).parameters()}
+    named = dict(model.named_parameters())
+    lacking = [name for name in sorted(missing) if name in named and id(named[name]) in inside]
+    if lacking:
+        raise PlopError(
+            f"{source} lacks {len(lacking)} of its weights (such as {lacking[0]}); copy or download it again"
+        )

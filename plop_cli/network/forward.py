@@ -1,0 +1,60 @@
+"""One forward through a model's body.
+
+    run = forward(model)
+    run(input_ids, mask)
+
+An encoder-decoder gets each text twice: the encoder reads it, and the decoder writes it, shifted right by its start
+token, as in training. Each side then has as many tokens as the text, under one and the same mask, and cross-attention's
+keys and values, which see the encoder's tokens, need no other.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from plop_cli.errors import PlopError
+from plop_cli.network.modules import body
+
+Forward = Callable[[Tensor, Tensor], object]
+"""Takes input_ids and mask, both (batch, length), the mask True on real tokens; what it returns is of no use."""
+
+
+def forward(model: nn.Module, include: Sequence[str] = ()) -> Forward:
+    """The forward of the body, or, where `include` names a tower, of body and towers together."""
+    if isinstance(model, PreTrainedModel) and model.main_input_name != "input_ids":
+        raise PlopError(f"{type(model).__name__} takes {model.main_input_name}, and a task has texts alone")
+    if isinstance(model, PreTrainedModel) and model.config.is_encoder_decoder:
+        return _encode_and_decode(model)
+    return _calling(cast(nn.Module, model.base_model) if include else body(model))
+
+
+def _encode_and_decode(model: PreTrainedModel) -> Forward:
+    encoder, decoder, start = _calling(model.get_encoder()), _calling(model.get_decoder()), _start_token(model)
+
+    def run(input_ids: Tensor, mask: Tensor) -> None:
+        hidden = encoder(input_ids, mask)[0]
+        shifted = torch.cat([torch.full_like(input_ids[:, :1], start), input_ids[:, :-1]], dim=1)
+        decoder(shifted, mask, encoder_hidden_states=hidden, encoder_attention_mask=mask.long())
+
+    return run
+
+
+def _calling(part: nn.Module) -> Callable[..., Any]:
+    options = {"use_cache": False} if "use_cache" in inspect.signature(part.forward).parameters else {}
+
+    def run(input_ids: Tensor, mask: Tensor, **inputs: Tensor) -> Any:
+        return part(input_ids=input_ids, attention_mask=mask.long(), **inputs, **options)
+
+    return run
+
+
+def _start_token(model: PreTrainedModel) -> int:
+    config = model.config
+    candidates = [getattr(config, name, None) for name in ("decoder_start_token_id", "bos_token_id", "pad_token_id")]
+    return next((token for token in candidates if token is not None), 0)

@@ -1,0 +1,104 @@
+"""A story → its charts, section by section, each with its title."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from plop_cli.comparison.compare import Comparison
+from plop_cli.report import charts, vega
+from plop_cli.report.answers import Group, Line
+from plop_cli.report.story import Story
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A chart: what it shows, of what."""
+
+    what: str
+    of: str
+    spec: vega.Spec
+
+    @property
+    def label(self) -> str:
+        """Both in one."""
+        return f"{self.what}: {self.of}"
+
+    @property
+    def svg(self) -> Markup:
+        """The picture that stands on the page until the chart is drawn."""
+        return Markup(vega.svg(self.spec))
+
+
+@dataclass(frozen=True)
+class Figures:
+    """Every chart of a report, with what it is a chart of."""
+
+    types: list[tuple[Group, list[tuple[Group, Figure]]]]
+    steps: list[float]
+    maps: list[tuple[Line, Figure]]
+    comparisons: list[tuple[Group, Comparison, list[tuple[Group, Figure]]]]
+    histories: list[tuple[Line, Figure]]
+    layers: list[tuple[Group, list[tuple[str, Figure]]]]
+    samples: list[tuple[Group, Figure]]
+
+    def __iter__(self) -> Iterator[Figure]:
+        """One after the other; the types' layer profiles of a group as one."""
+        yield from (figure for _, parts in self.types for _, figure in parts)
+        yield from (figure for _, figure in self.maps)
+        yield from (figure for _, _, parts in self.comparisons for _, figure in parts)
+        yield from (figure for _, figure in self.histories)
+        for group, panels in self.layers:
+            specs = [(name, figure.spec) for name, figure in panels]
+            yield Figure("NFN through the layers", group.title, charts.panels(specs))
+        yield from (figure for _, figure in self.samples)
+
+
+def draw(story: Story) -> Figures:
+    """All charts of a story; what it cannot say has none."""
+    cells = [(line, line.cells(story.types)) for line in story.drawn]
+    steps = charts.colour_steps(cell["nfn"] for _, each in cells for cell in each)
+    parts = [part for group in story.groups for part in group.parts]
+    return Figures(
+        types=[(group, _bars(group)) for group in story.groups],
+        steps=steps,
+        maps=[
+            (line, Figure("NFN-map", line.title, charts.nfn_map(each, steps, digits=len(cells) < 3)))
+            for line, each in cells
+            if each
+        ],
+        comparisons=[
+            (group, comparison, [] if group in story.groups else _bars(group))
+            for group, comparison in story.comparisons
+        ],
+        histories=[
+            (line, Figure("NFN over time", line.title, charts.timeline(rows)))
+            for line in story.histories
+            if (rows := line.timeline(story.types))
+        ],
+        layers=[(part, panels) for part in parts if (panels := _panels(part))],
+        samples=[
+            (part, Figure("NFN over the texts", part.title, charts.sample_spread(rows)))
+            for part in parts
+            if (rows := part.samples(story.matrices))
+        ],
+    )
+
+
+def _bars(group: Group) -> list[tuple[Group, Figure]]:
+    return [
+        (part, Figure("NFN by module type", part.title, charts.type_bars(rows)))
+        for part in group.parts
+        if (rows := part.bars)
+    ]
+
+
+def _panels(group: Group) -> list[tuple[str, Figure]]:
+    profiles = group.profiles
+    values = [row["nfn"] for rows in profiles.values() for row in rows]
+    return [
+        (name, Figure(f"NFN of {name} through the layers", group.title, charts.layer_profile(rows, values)))
+        for name, rows in profiles.items()
+    ]

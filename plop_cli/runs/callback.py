@@ -1,0 +1,196 @@
+"""PlopCallback: NFN while a transformers Trainer trains, each score a run in the registry."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import platform
+import random
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from plop_cli import __version__
+from plop_cli.errors import PlopError
+from plop_cli.network.adapters import merged
+from plop_cli.scoring.score import score
+from plop_cli.texts.tasks import Task, load_task
+from plop_registry import Registry, RegistryError, run_key
+
+_log = logging.getLogger(__name__)
+
+
+class PlopCallback(TrainerCallback):  # type: ignore[misc]
+    """Scores the model on a task before the first step, after every `every` steps, and after the last.
+
+        trainer = Trainer(..., processing_class=tokenizer)
+        trainer.add_callback(PlopCallback("math", every=100, log=trainer.log))
+        trainer.train()                                # then: plop compare --by revision --model NAME
+
+    Training goes on as if nothing had happened, to the bit: modes, gradients, random states and every weight are left
+    as they were. A PEFT model is scored as what it computes, W being base weight plus adapter, in merged copies of the
+    adapted layers: its modules are named, and its scores compare, as those of the base model. Weights are scored in
+    their own dtype, without autocast, and without the prompts that prompt tuning puts before a text. Of several
+    processes the first one scores, and the others wait for it.
+
+    Args:
+        task: as for `plop score` (`math`, `sample/math`, a file, …), or a `Task` of texts of your own.
+        every: steps between scores. One takes about as long as a forward pass over the texts; the log says how long.
+        registry: where the runs go; default as for `plop score`.
+        model: what the runs' model is called; default the name of `output_dir`. The revision is `checkpoint-STEP`, as
+            for a saved checkpoint, and what pins it is a hash of the weights in memory: frozen ones are hashed once.
+        samples, max_length, seed, chat: as for `plop score`.
+        log: what is given the metrics, such as `trainer.log`, which also reaches TensorBoard or W&B. By default they
+            only go into the trainer's own history. They are `plop/nfn/TASK/TYPE`; `plop/seconds/TASK`, what this score
+            took; and `plop/share/TASK`, the part of the time since training began that all scores took.
+
+    Raises PlopError or RegistryError where training would begin with what cannot work: no such task, a Trainer without
+    tokenizer, sharded weights (FSDP, DeepSpeed), a registry that cannot be written. Later failures are warnings, since
+    they are no reason to lose a training run.
+    """
+
+    def __init__(
+        self,
+        task: str | Task,
+        *,
+        every: int,
+        registry: Registry | str | Path | None = None,
+        model: str | None = None,
+        samples: int = 64,
+        max_length: int = 256,
+        seed: int = 0,
+        chat: bool = False,
+        log: Callable[[dict[str, float]], None] | None = None,
+    ) -> None:
+        if every < 1:
+            raise PlopError(f"every is {every}; give the number of steps between scores, at least 1")
+        self._task = load_task(task, samples=samples, seed=seed) if isinstance(task, str) else task
+        self._every = every
+        self._registry = registry if isinstance(registry, Registry) else Registry(registry)
+        self._model = model
+        self._options: dict[str, Any] = {"max_length": max_length, "seed": seed, "chat": chat}
+        self._log = log
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if not state.is_world_process_zero:
+            return
+        if args.fsdp or args.deepspeed:
+            raise PlopError(
+                "PlopCallback needs whole weights; score the checkpoints instead: plop score RUN/checkpoint-*"
+            )
+        if kwargs.get("processing_class") is None:
+            raise PlopError("the Trainer has no tokenizer; give it processing_class=tokenizer")
+        self._began, self._spent, self._weights = time.perf_counter(), 0.0, _Weights()
+        self._registry.upgrade()
+        self._score(args, state, control, **kwargs)
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        due = state.global_step % self._every == 0 or state.global_step >= state.max_steps
+        if not due or not state.is_world_process_zero:
+            return
+        try:
+            self._score(args, state, control, **kwargs)
+        except (PlopError, RegistryError, torch.OutOfMemoryError) as error:
+            _log.warning("step %d has no score on %s: %s", state.global_step, self._task.id, error)
+
+    def _score(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        *,
+        model: nn.Module,
+        processing_class: Any,
+        **others: Any,
+    ) -> None:
+        """Score, store, log."""
+        started, task = time.perf_counter(), self._task
+        tokenizer = getattr(processing_class, "tokenizer", processing_class)
+        with _same_randomness(model), merged(model) as plain:
+            scores = score(plain, tokenizer, task.texts, **self._options)
+        identity = {
+            "model_revision": self._weights.revision(model),
+            "task_id": task.id,
+            "task_revision": task.revision,
+            "texts_hash": task.texts_hash,
+        }
+        run = scores.as_run(
+            key=run_key(settings=scores.settings, **identity),
+            model_id=self._model or Path(args.output_dir).resolve().name,
+            model_label=f"checkpoint-{state.global_step}",
+            plop_version=__version__,
+            versions={"python": platform.python_version()}
+            | {name: version(name) for name in ("torch", "transformers", "tokenizers", "numpy")},
+            **identity,
+        )
+        with self._registry as registry:
+            registry.add(run, scores.matrix)
+        seconds = time.perf_counter() - started
+        self._spent += seconds
+        self._tell(
+            {
+                **{f"plop/nfn/{task.id}/{one.type}": one.nfn for one in scores.types},
+                f"plop/seconds/{task.id}": seconds,
+                f"plop/share/{task.id}": self._spent / (time.perf_counter() - self._began),
+            },
+            state,
+            control,
+        )
+
+    def _tell(self, metrics: dict[str, float], state: TrainerState, control: TrainerControl) -> None:
+        if self._log is None:
+            state.log_history.append({**metrics, "epoch": state.epoch, "step": state.global_step})
+            return
+        # A log of ours counts as the one that was due, and the trainer would leave its own out.
+        due = control.should_log
+        self._log(metrics)
+        control.should_log = due
+
+
+class _Weights:
+    """What identifies weights in memory. A weight without gradient is hashed once for as long as it has none."""
+
+    def __init__(self) -> None:
+        self._frozen: dict[str, bytes] = {}
+
+    def revision(self, model: nn.Module) -> str:
+        """sha256 over names, dtypes, shapes and values of all parameters and buffers."""
+        known = self._frozen
+        self._frozen = {
+            name: known.get(name) or _digest(weight)
+            for name, weight in model.named_parameters()
+            if not weight.requires_grad
+        }
+        whole = hashlib.sha256()
+        for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
+            whole.update(f"{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\n".encode())
+            whole.update(self._frozen.get(name) or _digest(tensor))
+        return whole.hexdigest()
+
+
+def _digest(tensor: Tensor) -> bytes:
+    content = tensor.detach().cpu().contiguous().flatten().view(torch.uint8)
+    return hashlib.sha256(content.numpy().data).digest()
+
+
+@contextmanager
+def _same_randomness(model: nn.Module) -> Iterator[None]:
+    """The states of all random generators that training draws from, as they were."""
+    gpus = sorted({weight.device.index for weight in model.parameters() if weight.device.type == "cuda"})
+    python, numpy = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng(devices=gpus):
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(numpy)

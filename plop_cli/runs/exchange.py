@@ -1,0 +1,60 @@
+"""Runs in files, to travel between registries or to be read by other programs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from plop_cli.errors import PlopError
+from plop_cli.files import check_new, replacing
+from plop_cli.runs.selection import find_runs
+from plop_registry import Registry, to_frame
+
+KINDS = ("jsonl", "csv", "parquet")
+
+
+def write_runs(
+    registry: Registry,
+    path: Path,
+    filters: Mapping[str, Any],
+    *,
+    limit: int | None = None,
+    kind: str | None = None,
+    force: bool = False,
+) -> int:
+    """Write the runs that fit all filters, oldest first; how many there were.
+
+    Args:
+        kind: one of KINDS; None is the file's suffix. JSON lines hold everything; the others a row for each type.
+        force: replace a file that exists.
+
+    Raises PlopError where nothing fits or the file cannot be written; then it is as it was.
+    """
+    kind = kind or path.suffix.removeprefix(".")
+    if kind not in KINDS:
+        raise PlopError(f"{path} ends in none of {', '.join(KINDS)}; give --format")
+    check_new(path, force=force)
+    find_runs(registry, filters, limit=1)
+    given = {name: value for name, value in filters.items() if value is not None}
+    with replacing(path) as draft:
+        if kind == "jsonl":
+            lines = registry.export_lines(**given, limit=limit)
+            with draft.open("w", encoding="utf-8", newline="\n") as stream:
+                return sum(bool(stream.write(f"{line}\n")) for line in lines)
+        runs = registry.runs(**given, limit=limit)[::-1]
+        frame = to_frame(runs)
+        if kind == "csv":
+            frame.to_csv(draft, index=False, lineterminator="\n")
+        else:
+            frame.to_parquet(draft, index=False)
+        return len(runs)
+
+
+def read_runs(registry: Registry, path: Path) -> tuple[int, int]:
+    """Store the runs of an exported file, all or none; how many were added, and how many known before."""
+    try:
+        with path.open(encoding="utf-8", errors="replace") as lines:
+            return registry.import_lines(lines, str(path))
+    except OSError as error:
+        raise PlopError(f"cannot read {path} ({error.strerror}); give a file that plop export wrote") from error

@@ -1,0 +1,51 @@
+"""The command that would score a run again, to the same digits.
+
+Device and batch size are left to the machine that runs it: they move a score by rounding only.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+
+from plop_cli.models.quantization import LOAD_IN
+from plop_registry import Run
+
+_LOAD_IN = {name: wanted for wanted, name in LOAD_IN.items()}
+"""A checkpoint may be quantized to these already; `plop score` then says to leave the option out."""
+
+
+def command(run: Run) -> str:
+    """A line for the shell. A folder or file is called by its name alone: where it lies is not kept."""
+    words = ["plop", "score", _model(run), *_task(run.task_id)]
+    for name in ("samples", "max_length", "seed", "dtype"):
+        if (value := run.settings.get(name)) is not None:
+            words += [f"--{name.replace('_', '-')}", str(value)]
+    if run.settings.get("chat"):
+        words.append("--chat")
+    if load_in := _LOAD_IN.get(str(run.settings.get("quantization"))):
+        words += ["--load-in", load_in]
+    if run.settings.get("adapter") and not _is_checkpoint(run):
+        words += ["--adapter", run.model_label]
+    for tower in run.settings.get("include", ()):
+        words += ["--include", tower]
+    return shlex.join(words)
+
+
+def _model(run: Run) -> str:
+    if re.fullmatch(r"[0-9a-f]{40}", run.model_revision):  # a commit; files have a longer hash
+        return f"{run.model_id}@{run.model_revision}"
+    return f"{run.model_id}/{run.model_label}" if _is_checkpoint(run) else run.model_id
+
+
+def _is_checkpoint(run: Run) -> bool:
+    return run.model_label.startswith("checkpoint-")
+
+
+def _task(task: str) -> list[str]:
+    """A file's task id is NAME, NAME:COLUMN or NAME:TEMPLATE; every other id is what --task takes."""
+    file = re.fullmatch(r"([^:]+\.(?:jsonl|json|csv|parquet|txt)):(.+)", task, re.DOTALL)
+    if file is None:
+        return ["--task", task]
+    name, how = file.groups()
+    return ["--task", name, "--template" if "{" in how else "--column", how]

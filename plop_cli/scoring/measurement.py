@@ -1,0 +1,112 @@
+"""What the meter read → scores: the sample matrix, and its means by module, type and part."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from plop_cli.method import estimates, nfn
+from plop_cli.method.estimates import Array
+from plop_cli.network.modules import LinearModule
+from plop_cli.network.parts import columns_of_parts
+from plop_cli.scoring.probes import Fit, Operator, fit_to_average
+from plop_cli.texts.text import Text, text_ids
+from plop_registry import ModuleScore, PartScore, SampleMatrix, TypeScore
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Which modules have a score, the sample matrix of those, and the scores of the parts of fused ones."""
+
+    fit: Fit
+    matrix: SampleMatrix
+    parts: tuple[PartScore, ...]
+
+
+def measured(
+    modules: Sequence[LinearModule],
+    operators: Sequence[Operator],
+    totals: Array,
+    misfits: set[int],
+    texts: Sequence[Text],
+) -> Measured:
+    """What the first `texts` say, of the meter's `totals` and `misfits`."""
+    sums, squares, counts = totals[:, : len(texts)]
+    fit = fit_to_average(modules, operators, sums, counts, misfits)
+    kept = fit.kept
+    baselines = np.array([operators[column].baseline for column in kept]).reshape(-1, 2)
+    matrix = SampleMatrix(
+        texts=text_ids(texts),
+        sums=(sums[:, kept] / baselines[:, 0]).astype(np.float32),
+        squares=(squares[:, kept] / baselines[:, 1]).astype(np.float32),
+        counts=counts[:, kept].astype(np.int32),
+    )
+    return Measured(fit, matrix, _part_scores(modules, operators, kept, sums, squares, counts))
+
+
+def _part_scores(
+    modules: Sequence[LinearModule],
+    operators: Sequence[Operator],
+    kept: Sequence[int],
+    sums: Array,
+    squares: Array,
+    counts: Array,
+) -> tuple[PartScore, ...]:
+    """The mean over the modules of each type, for each of its parts."""
+    places, found = columns_of_parts(modules), defaultdict[tuple[str, str], list[tuple[int, nfn.Baseline]]](list)
+    for column in kept:
+        for part, baseline, at in zip(modules[column].parts, operators[column].parts, places[column], strict=True):
+            if baseline.norm > 0:
+                found[modules[column].type, part.name].append((at, baseline))
+    scores = []
+    for (kind, name), entries in found.items():
+        columns = [at for at, _ in entries]
+        plain, squared = np.array([baseline for _, baseline in entries]).T
+        n, S, S_squared = counts[:, columns], sums[:, columns] / plain, squares[:, columns] / squared
+        mean, mean_squared = (float(estimates.module_means(total, n).mean()) for total in (S, S_squared))
+        phi = estimates.by_type(estimates.influence(S, n), [kind] * len(entries))[kind]
+        error = float(estimates.standard_error(phi[:, None])[0])
+        scores.append(PartScore(kind, name, len(entries), mean, mean_squared, error))
+    return tuple(scores)
+
+
+def summarize(
+    modules: Sequence[LinearModule], matrix: SampleMatrix, *, seed: int
+) -> tuple[tuple[TypeScore, ...], tuple[ModuleScore, ...], float]:
+    """Module scores (Step 1), type scores (Step 2) with PLoP's choice marked (Step 3), and how sure that set is."""
+    sums, squares = matrix.sums.astype(float), matrix.squares.astype(float)
+    counts = matrix.counts.astype(float)
+    types = [module.type for module in modules]
+    means, means_squared = estimates.module_means(sums, counts), estimates.module_means(squares, counts)
+    phi = estimates.influence(sums, counts)
+    module_scores = tuple(
+        ModuleScore(m.name, m.type, m.layer, m.in_features, m.out_features, *values)
+        for m, *values in zip(
+            modules,
+            means.tolist(),
+            means_squared.tolist(),
+            estimates.standard_error(phi).tolist(),
+            matrix.counts.sum(axis=0).tolist(),
+            strict=True,
+        )
+    )
+    type_means = estimates.by_type(means, types)
+    recommended = estimates.lowest({name: float(value) for name, value in type_means.items()})
+    whole, each = estimates.confidence(sums, counts, types, seed=seed)
+    squared, errors = estimates.by_type(means_squared, types), estimates.by_type(phi, types)
+    type_scores = tuple(
+        TypeScore(
+            type=name,
+            modules=types.count(name),
+            nfn=float(type_means[name]),
+            nfn_squared=float(squared[name]),
+            stderr=float(estimates.standard_error(errors[name][:, None])[0]),
+            recommended=name in recommended,
+            confidence=each[name],
+        )
+        for name in sorted(type_means, key=lambda name: (type_means[name], name))
+    )
+    return type_scores, module_scores, whole

@@ -1,0 +1,107 @@
+"""A comparison → a rich renderable, or Markdown."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from plop_cli.comparison.compare import Column, Comparison
+from plop_cli.comparison.sentences import basis, listed
+from plop_cli.method.significance import LEVEL
+from plop_cli.tables.rows import to_markdown
+from plop_cli.tables.run import CHOSEN, error, plain_table
+
+_TYPE, _RUN = 14, 19  # what the first column and a run's take at least, padding included
+
+
+def comparison_table(comparison: Comparison, *, width: int) -> RenderableType:
+    """Types down, runs across: NFN, and under it the difference to the baseline; then what it means.
+
+    Runs that do not fit into `width` go into tables of their own, each beside the baseline again.
+    """
+    room = max(1, (width - _TYPE) // _RUN - 1)
+    starts = range(0, len(comparison.others), room)
+    parts = [[comparison.baseline, *comparison.others[start : start + room]] for start in starts]
+    tables = [_table(comparison, [column for column in comparison.columns if column in part]) for part in parts]
+    return Group(*tables, *map(Text, _legend(comparison)), Text(comparison.sentence, style="bold"))
+
+
+def _table(comparison: Comparison, columns: Sequence[Column]) -> Table:
+    table = plain_table("type")
+    for column in columns:
+        about = f"{column.run.id[:8]}{' baseline' if column is comparison.baseline else ''}"
+        table.add_column(f"{column.name}\n{about}", justify="right", overflow="fold", min_width=_RUN - 3)
+    for name in comparison.types:
+        table.add_row(name, *(_cell(column, name) for column in columns))
+    table.add_section()
+    for name, cells in _summary(comparison, columns).items():
+        table.add_row(name, *cells)
+    return table
+
+
+def _cell(column: Column, name: str) -> Text:
+    if name not in column.scores:
+        return Text("–", style="dim")
+    cell = Text(_score(column, name), style="bold green" if column.scores[name].recommended else "")
+    if difference := column.differences.get(name):
+        cell.append(f"\n{_difference(column, name)}", style="bold" if difference.significant else "not bold dim")
+    return cell
+
+
+def _score(column: Column, name: str) -> str:
+    score = column.scores[name]
+    return f"{CHOSEN} " * score.recommended + f"{score.nfn:.3f} ± {error(score.stderr)}"
+
+
+def _difference(column: Column, name: str) -> str:
+    difference = column.differences[name]
+    if math.isnan(difference.nfn):
+        return "–"
+    return "* " * difference.significant + f"{difference.nfn:+.3f} ± {error(difference.stderr)}"
+
+
+def _summary(comparison: Comparison, columns: Sequence[Column]) -> dict[str, list[str]]:
+    """What stands under the types: how alike the ranking is, and which picks the baseline has not."""
+    taus, picks = [], []
+    for column in columns:
+        moves = [f"+{name}" for name in column.gained] + [f"−{name}" for name in column.lost]
+        taus.append("" if column is comparison.baseline else "–" if math.isnan(column.tau) else f"{column.tau:.2f}")
+        picks.append("" if column is comparison.baseline else " ".join(moves) or "same")
+    return {"ranking τ": taus, "picks": picks}
+
+
+def _legend(comparison: Comparison) -> Iterator[str]:
+    yield (
+        f"{CHOSEN} LoRA belongs here. ± one standard error. Signed: the difference to {comparison.baseline.name}; "
+        f"* is more than chance: the risk of even one such mark by chance is {LEVEL:.0%} (Holm)."
+    )
+    of: dict[str, list[str]] = {}
+    for column in comparison.others:
+        of.setdefault(basis(column, comparison.baseline), []).append(column.name)
+    for how, names in of.items():
+        yield f"{listed(names)}: {how}."
+    for note in comparison.notes:
+        yield f"Mind: {note}."
+
+
+def comparison_markdown(comparison: Comparison) -> str:
+    """The same for a pull request: what it means, the table, and what to mind."""
+    columns = comparison.columns
+    rows = [
+        {"type": name, **{column.name: _markdown_cell(column, name) for column in columns}} for name in comparison.types
+    ]
+    for what, cells in _summary(comparison, columns).items():
+        rows.append({"type": what, **dict(zip((column.name for column in columns), cells, strict=True))})
+    legend = "\n\n".join(_legend(comparison)).replace("*", r"\*")
+    return f"**{comparison.sentence}**\n\n{to_markdown(rows)}\n{legend}\n"
+
+
+def _markdown_cell(column: Column, name: str) -> str:
+    if name not in column.scores:
+        return ""
+    difference = f"<br>{_difference(column, name)}".replace("*", r"\*") if name in column.differences else ""
+    return _score(column, name) + difference

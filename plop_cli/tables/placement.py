@@ -1,0 +1,120 @@
+"""A placement → rich renderables, and the sentences that say it in words."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from plop_cli.comparison.sentences import listed
+from plop_cli.placement.placement import Placement
+from plop_cli.placement.ranks import Strategy
+from plop_cli.tables.run import CHOSEN, plain_table
+
+
+def placement_table(placement: Placement) -> RenderableType:
+    """What was chosen and how sure that is, and what each strategy would cost."""
+    tasks = f" on {listed(placement.tasks)}" if placement.tasks else ""
+    return Group(
+        Text(f"{placement.model}{tasks}", style="bold"),
+        _types(placement) if _of_types(placement) else _places(placement),
+        *map(Text, sentences(placement)),
+        Text("\nWhat each strategy costs, at this rank and at the rank where it is as large as this placement"),
+        _strategies(placement),
+    )
+
+
+def sentences(placement: Placement) -> Iterator[str]:
+    """The recommendation in words: where, how sure, what is in doubt, where the tasks disagree."""
+    choice = placement.choice
+    places = listed(choice.chosen) if _of_types(placement) else f"{len(choice.chosen)} single modules"
+    sure = "" if math.isnan(choice.confidence) else f" (the same set in {choice.confidence:.1%} of resamples)"
+    yield f"LoRA goes into {places}{sure}."
+    if choice.close:
+        wanted = choice.samples_wanted
+        remedy = (
+            "no number of texts is likely to settle it, so either will do"
+            if wanted is None
+            else f"about {_round(wanted):,} more texts per task would likely settle it (--samples)"
+        )
+        yield f"Too close to call: {listed(choice.close)}; {remedy}."
+    picks = {task: listed(one.chosen) for task, one in placement.by_task.items()}
+    if len(set(picks.values())) > 1 and _of_types(placement):
+        yield "The tasks disagree: " + "; ".join(f"{task} alone takes {picked}" for task, picked in picks.items()) + "."
+    elif picks and _of_types(placement):
+        yield "Each task alone takes the same."
+    counts = Counter(sorted({module.place: module.type for module in placement.modules}.values()))
+    yield (
+        f"{counts.total()} modules ({listed([f'{count} {type}' for type, count in counts.items()])}), "
+        f"{placement.trainable_parameters:,} trainable parameters at rank {placement.rank}, alpha {placement.alpha}"
+        f"{', rank-stabilised' if placement.rslora else ''}."
+    )
+
+
+def _of_types(placement: Placement) -> bool:
+    return set(placement.choice.chosen) <= {module.type for module in placement.modules}
+
+
+def _types(placement: Placement) -> Table:
+    choice = placement.choice
+    scored = not any(map(math.isnan, choice.nfn.values()))
+    table = plain_table(
+        "",
+        "type",
+        *([">NFN", *(f">{task}" for task in placement.by_task)] if scored else []),
+        *([">chosen in"] * bool(choice.frequency)),
+    )
+    for unit, nfn in choice.nfn.items():
+        chosen = unit in choice.chosen
+        table.add_row(
+            CHOSEN if chosen else "",
+            unit,
+            *([f"{nfn:.3f}", *(f"{one.nfn[unit]:.3f}" for one in placement.by_task.values())] if scored else []),
+            *([f"{choice.frequency[unit]:.1%}"] if choice.frequency else []),
+            style="bold green" if chosen else "",
+        )
+    return table
+
+
+def _places(placement: Placement) -> Table:
+    """Single modules, as the layers of each type."""
+    table = plain_table("type", ">modules", "layers")
+    layers: dict[str, list[str]] = {}
+    for place, type in {module.place: module.type for module in placement.modules}.items():
+        number = next((part for part in place.split(".") if part.isdigit()), "–")
+        layers.setdefault(type, []).append(number)
+    for type, numbers in sorted(layers.items()):
+        table.add_row(type, str(len(numbers)), " ".join(numbers))
+    return table
+
+
+def _strategies(placement: Placement) -> Table:
+    """The paper's strategies, two lines each."""
+    table = plain_table("", "strategy", "types", ">rank", ">parameters", ">share", ">on disk")
+    for strategy in placement.strategies:
+        same = set(strategy.types) == set(placement.choice.chosen)
+        matched = placement.matched_rank(strategy)
+        ranks = [placement.rank, *([matched] if matched and matched != placement.rank else [])]
+        table.add_row(
+            CHOSEN if same else "",
+            strategy.name,
+            "every type" if strategy.key == "all" else ", ".join(strategy.types),
+            *map("\n".join, zip(*(_size(placement, rank, strategy) for rank in ranks), strict=True)),
+            style="bold green" if same else "",
+        )
+    return table
+
+
+def _size(placement: Placement, rank: int, strategy: Strategy) -> tuple[str, str, str, str]:
+    size = placement.sizes(rank, strategy.cost)
+    share = "–" if size["share"] is None else f"{size['share']:.2%}"
+    return str(rank), f"{size['trainable_parameters']:,}", share, f"{size['adapter_bytes'] / 1e6:.1f} MB"
+
+
+def _round(number: int) -> int:
+    """To two digits: it is an estimate."""
+    return int(float(f"{number:.1e}"))

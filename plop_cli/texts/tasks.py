@@ -1,0 +1,263 @@
+"""Where texts come from, how they are drawn, and what identifies them.
+
+task = load_task("math", samples=100, seed=0)
+task.texts, task.texts_hash
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import re
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from string import Formatter
+from typing import Any
+
+import numpy as np
+
+from plop_cli import hub
+from plop_cli.errors import PlopError
+from plop_cli.texts.text import Text, text_hash
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Task:
+    """Texts drawn from a source. `notes` says what a user would not guess, such as that the source ran short."""
+
+    id: str
+    revision: str
+    texts: tuple[Text, ...]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def texts_hash(self) -> str:
+        """sha256 over the texts, in order."""
+        return hashlib.sha256(b"".join(map(text_hash, self.texts))).hexdigest()
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A task of the paper: a hub data set, and the text that the paper's released code makes of a row."""
+
+    dataset: str
+    config: str | None
+    split: str
+    text: Callable[[Row], str]
+    about: str
+
+    @property
+    def source(self) -> str:
+        """The data set as TASK would name it."""
+        return self.dataset + (f":{self.config}" if self.config else "") + f"@{self.split}"
+
+
+def _lettered(row: Row) -> str:
+    return "\n".join([row["question"], *(f"{chr(65 + i)}. {choice}" for i, choice in enumerate(row["choices"]))])
+
+
+PRESETS = {
+    "math": Preset("openai/gsm8k", "main", "train", lambda row: row["question"], "GSM8K questions"),
+    "code": Preset(
+        "openai/openai_humaneval",
+        None,
+        "test",
+        lambda row: f"# Write a Python function\n{row['prompt']}",
+        "HumanEval prompts",
+    ),
+    "history": Preset(
+        "cais/mmlu", "high_school_european_history", "test", _lettered, "MMLU European history, with choices"
+    ),
+    "logic": Preset("cais/mmlu", "logical_fallacies", "test", _lettered, "MMLU logical fallacies, with choices"),
+    "metamath": Preset("meta-math/MetaMathQA", None, "train", lambda row: row["query"], "MetaMathQA queries"),
+    "anli": Preset(
+        "facebook/anli",
+        None,
+        "train_r1",
+        lambda row: f"{row['premise']}\n{row['hypothesis']}",
+        "ANLI round 1, premise and hypothesis",
+    ),
+}
+
+SAMPLES = {
+    "sample/math": "word problems, written for plop",
+    "sample/code": "Python function stubs, written for plop",
+    "sample/history": "European history questions with choices, written for plop",
+    "sample/logic": "fallacy and reasoning questions with choices, written for plop",
+}
+
+_READERS = {".jsonl": "json", ".json": "json", ".csv": "csv", ".parquet": "parquet", ".txt": "text"}
+
+
+def load_task(
+    task: str, *, samples: int = 100, seed: int = 0, column: str | None = None, template: str | None = None
+) -> Task:
+    """Draw `samples` texts of TASK, seeded and without replacement; a larger draw begins with the smaller one.
+
+    Args:
+        task: a preset (`math`), `sample/math`, a file, `org/name[:config][@split]` on the hub, or `-` (stdin).
+        column: which column holds the text (default: `text`, else `messages`, else the only column of strings).
+        template: makes a text of a row instead, such as "{question}\\n{answer}".
+
+    Raises PlopError for what does not exist, cannot be read or holds no text.
+    """
+    if samples < 1:
+        raise PlopError(f"--samples is {samples}; give at least 1")
+    if task in SAMPLES:
+        content = (
+            resources.files("plop_cli.texts").joinpath("samples", f"{task.removeprefix('sample/')}.jsonl").read_bytes()
+        )
+        rows: Sequence[Row] = [json.loads(line) for line in content.splitlines()]
+        return _draw(task, _sha256(content), rows, lambda row: row["text"], samples, seed)
+    if task in PRESETS:
+        preset = PRESETS[task]
+        rows, revision = rows_of_hub(preset.dataset, preset.config, preset.split)
+        return _draw(task, revision, rows, preset.text, samples, seed)
+    # What makes texts of rows is part of what the task is; a built-in task has its own way.
+    chosen = (f":{column}" if column else "") + (f":{template}" if template else "")
+    if task == "-":
+        content = sys.stdin.buffer.read()
+        rows = _lines(content)
+        text_of = _text_of(rows, "standard input", column, template)
+        return _draw("-" + chosen, _sha256(content), rows, text_of, samples, seed)
+    path = Path(task).expanduser()
+    if path.is_file():
+        rows, revision = rows_of_file(path), _sha256(path.read_bytes())
+        return _draw(path.name + chosen, revision, rows, _text_of(rows, task, column, template), samples, seed)
+    match = re.fullmatch(r"(?P<name>[\w.-]+/[\w.-]+)(:(?P<config>[^@]+))?(@(?P<split>.+))?", task)
+    if match is None or path.suffix in _READERS or task.startswith((".", "sample/")):
+        near = difflib.get_close_matches(task, [*PRESETS, *SAMPLES], 1, 0.5)
+        meant = f"did you mean {near[0]!r}?" if near else "give a preset, a file, org/name on the hub, or -"
+        raise PlopError(f"no task {task!r}; {meant} (plop tasks lists them)")
+    rows, revision = rows_of_hub(match["name"], match["config"], match["split"])
+    return _draw(task + chosen, revision, rows, _text_of(rows, task, column, template), samples, seed)
+
+
+def _draw(
+    task: str, revision: str, rows: Sequence[Row], text_of: Callable[[Row], Any], samples: int, seed: int
+) -> Task:
+    texts: list[Text] = []
+    empty = 0
+    for index in np.random.default_rng(seed).permutation(len(rows)).tolist():
+        if len(texts) == samples:
+            break
+        text = text_of(rows[index])
+        if not text or (isinstance(text, str) and not text.strip()):
+            empty += 1
+        else:
+            texts.append(text if isinstance(text, list) else str(text))
+    if not texts:
+        raise PlopError(f"{task} holds no text; " + ("every row is empty" if empty else "it has no rows"))
+    notes = [f"{task}: {empty} empty texts were passed over"] if empty else []
+    if len(texts) < samples:
+        notes.append(f"{task} has {len(texts)} texts, fewer than --samples {samples}")
+    return Task(task, revision, tuple(texts), tuple(notes))
+
+
+def _text_of(rows: Sequence[Row], source: str, column: str | None, template: str | None) -> Callable[[Row], Any]:
+    """How a row becomes a text: by template, by the named column, or by the one that can be meant."""
+    if not len(rows):
+        raise PlopError(f"{source} is empty; give at least one text")
+    columns = list(rows[0])
+    if template is not None:
+        try:
+            fields = [field for _, field, _, _ in Formatter().parse(template) if field]
+        except ValueError as error:
+            raise PlopError(f"the template {template!r} is malformed ({error}); write {{column}}") from error
+        wanted = [re.split(r"[.\[]", field)[0] for field in fields]
+    else:
+        wanted = [column or _guessed(rows[0], source)]
+    for name in wanted:
+        if name not in columns:
+            raise PlopError(f"{source} has no column {name!r}; there are {', '.join(columns)}")
+    return (lambda row: row[wanted[0]]) if template is None else (lambda row: template.format(**row))
+
+
+def _guessed(row: Row, source: str) -> str:
+    strings = [name for name, value in row.items() if isinstance(value, str)]
+    for name in ("text", "messages", *(strings if len(strings) == 1 else [])):
+        if name in row:
+            return name
+    raise PlopError(f"which column of {source} is the text? give --column; there are {', '.join(row)}")
+
+
+def _lines(content: bytes) -> list[Row]:
+    """Standard input: JSON lines if the first line is a JSON object, else a text per line."""
+    lines = content.decode("utf-8", "replace").splitlines()
+    if not any(line.strip() for line in lines):
+        raise PlopError("standard input is empty; give a text per line, or JSON lines")
+    if next(line for line in lines if line.strip()).lstrip().startswith("{"):
+        return [row for _, row in _parsed(lines, "standard input")]
+    return [{"text": line} for line in lines]
+
+
+def _parsed(lines: Sequence[str], source: str) -> Iterator[tuple[int, Row]]:
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            raise PlopError(f"{source}, line {number}: malformed JSON ({error}); mend or remove the line") from error
+        if not isinstance(row, dict):
+            raise PlopError(f"{source}, line {number}: not a JSON object; write one object per line")
+        yield number, row
+
+
+def rows_of_file(path: Path) -> Sequence[Row]:
+    """The rows of a .jsonl, .json, .csv, .parquet or .txt file. Raises PlopError where it cannot be read."""
+    if not path.is_file():
+        raise PlopError(f"no file {path}; check the path")
+    if path.suffix not in _READERS:
+        raise PlopError(f"{path} is of no known kind; give one of {', '.join(_READERS)}")
+    content = path.read_bytes()
+    if not content.strip():
+        raise PlopError(f"{path} is empty; give at least one text")
+    if path.suffix == ".jsonl":  # the reader behind `datasets` does not say which line is malformed
+        for _ in _parsed(content.decode("utf-8", "replace").splitlines(), str(path)):
+            pass
+    with _datasets(str(path)) as datasets, tempfile.TemporaryDirectory() as scratch:
+        rows: Sequence[Row] = datasets.load_dataset(
+            _READERS[path.suffix], data_files=str(path), split="train", cache_dir=scratch, keep_in_memory=True
+        )
+    return rows
+
+
+def rows_of_hub(name: str, config: str | None, split: str | None) -> tuple[Sequence[Row], str]:
+    """The rows of a split of a data set on the hub, and their commit. Raises PlopError where it cannot be read."""
+    info = hub.ask(name, None, "dataset")
+    if info is None:
+        hub.work_offline()
+    with _datasets(name, offline=info is None) as datasets:
+        rows = datasets.load_dataset(name, config, split=split or "train", revision=info.sha if info else None)
+    # Without the hub, the folder that the cached rows lie in names the commit.
+    return rows, info.sha if info else Path(rows.cache_files[0]["filename"]).parent.name
+
+
+@contextmanager
+def _datasets(source: str, *, offline: bool = False) -> Iterator[Any]:
+    """The `datasets` library, whose errors of many kinds all mean that this source cannot be read."""
+    import datasets
+
+    datasets.disable_progress_bars()
+    datasets.logging.set_verbosity_error()
+    datasets.config.HF_HUB_OFFLINE = datasets.config.HF_HUB_OFFLINE or offline
+    try:
+        yield datasets
+    except Exception as error:
+        if offline:
+            raise hub.unreachable(f"the data set {source!r}") from error
+        reason = " ".join(str(error.__cause__ or error).split()) or type(error).__name__
+        raise PlopError(f"{source} cannot be read as a data set ({reason[:300]}); check its name and form") from error
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()

@@ -1,0 +1,105 @@
+"""The experiments run, and their sections say what their results say."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+import torch
+from peft.helpers import find_kappa_target_modules
+from torch import nn
+
+from experiments import growth
+from experiments.evidence import PROGRAMS, QUICK, found_of
+from experiments.shared import baselines, training
+from experiments.shared import program as common
+from experiments.shared.program import interval, show, table
+from plop_cli import PlopError
+from plop_cli.report.vega import svg
+
+
+def test_the_interval_is_students() -> None:
+    """The table's 4.303 for two degrees of freedom, and 12.706 for one."""
+    mean, half = interval([1.0, 2.0, 3.0])
+    assert mean == 2
+    assert half == pytest.approx(4.30265 / math.sqrt(3), rel=1e-5)
+    assert interval([0.0, 2.0])[1] == pytest.approx(12.7062, rel=1e-5)
+    assert math.isnan(interval([1.0])[1])
+    assert (show([1.0]), show([1.0, 1.0])) == ("1.000", "1.000 ± 0.000")
+
+
+def test_a_table_puts_numbers_on_the_right() -> None:
+    assert table([{"type": "q", "nfn": "1.5"}]) == "| type | nfn |\n| --- | --: |\n| q | 1.5 |"
+
+
+def test_gsm8k_of_one_file_keeps_its_last_fifth_for_testing(tmp_path: Path) -> None:
+    rows = [{"question": str(number), "answer": ""} for number in range(10)]
+    (tmp_path / "pairs.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    files = [tmp_path / "pairs.jsonl"]
+    assert common.gsm8k("train", files) + common.gsm8k("test", files) == rows
+    assert len(common.gsm8k("test", files)) == 2
+
+
+def test_settings_are_changed_by_name_and_keep_their_kind() -> None:
+    changed = common.resized(training.Size(), ["steps=400", "rates=1e-4,0.001"])
+    assert changed == replace(training.Size(), steps=400, rates=(1e-4, 1e-3))
+    with pytest.raises(PlopError, match="there is no epochs; there are steps, batch"):
+        common.resized(training.Size(), ["epochs=2"])
+    with pytest.raises(PlopError, match="steps is a number, such as 40"):
+        common.resized(training.Size(), ["steps=many"])
+
+
+def test_results_of_the_demo_model_are_the_ones_of_the_page() -> None:
+    assert common.results_of("sft", "demo", ".json").name == "sft.json"
+    assert common.results_of("sft", "org/model@v1", ".quick.json").name == "sft.org--model--v1.quick.json"
+    assert common.results_of("sft", "./my/model/", ".json").name == "sft.my--model.json"
+
+
+class Known(nn.Module):
+    """Weights whose singular values are known."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.flat, self.steep, self.spiked = (nn.Linear(64, 64, bias=False) for _ in range(3))
+        self.flat.weight.data = torch.eye(64)
+        self.steep.weight.data = torch.diag(torch.arange(1.0, 65))
+        self.spiked.weight.data = torch.diag(torch.cat([torch.full((1,), 200.0), torch.arange(1.0, 64)]))
+
+
+def test_baselines_of_known_spectra() -> None:
+    model = Known()
+    assert baselines.stable_rank(model)["flat"] == pytest.approx(64)
+    assert baselines.condition_number(model) == pytest.approx({"flat": 1, "steep": 64, "spiked": 200})
+    # The quartiles of 1 … 63 and 200 are 16.75 and 48.25: ε = 2 · 31.5 / 1.349 = 46.7.
+    signal = sum(range(47, 64)) + 200
+    assert baselines.spectrum_snr(model)["spiked"] == pytest.approx(signal / sum(range(1, 47)) / 200)
+    assert baselines.CHOICES["condition number"](model) == ["flat", "steep", "spiked"]
+    assert baselines.CHOICES["stable rank"](model) == ["flat", "steep", "spiked"]
+
+
+def test_the_lowest_condition_number_is_kappatunes_choice() -> None:
+    found = find_kappa_target_modules(Known(), top_p=0.34, show_progress=False)
+    assert found["target_modules"] == baselines.CHOICES["condition number"](Known())[:1]
+
+
+def test_feature_norms_under_signsgd_follow_the_recursion_of_the_proof() -> None:
+    """Up to the term that falls with the width: 2 β t |⟨W₀z, S(V)⟩|/n, of order η T/√n."""
+    found = growth.sign_sgd(1024, seed=3)
+    assert found["turned"] == 0
+    assert found["recursion"] < 0.1
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_the_committed_results_become_a_section_and_figures(name: str) -> None:
+    results = json.loads(found_of(name).read_text())
+    program = import_module(f"experiments.{name}")
+    section = program.tell(results)
+    assert section.startswith("## ")
+    assert section in (common.DOCS / "evidence.md").read_text().replace(QUICK, "")
+    for figure, chart in program.draw(results).items():
+        assert f"(evidence/{figure}.svg)" in section
+        assert svg(chart.to_dict()).startswith("<svg")

@@ -1,0 +1,189 @@
+"""Weights that do not fit: fetched layer by layer, the same scores, and memory that stays free."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from plop_cli import PlopError, score
+from plop_cli.cli.app import app
+from plop_cli.models.devices import resolve_dtype
+from plop_cli.models.loading import load, skeleton
+from plop_cli.models.source import identify
+from plop_cli.network.offload import execution_device, is_offloaded, placement
+from plop_cli.scoring.score import default_budget
+from real_model import sample_texts, save_smollm2
+from small_models import byte_tokenizer, gpt2, qwen2
+
+TEXTS = sample_texts("math", 4)
+
+
+@pytest.fixture(scope="module", params=["qwen2", "gpt2"])
+def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small Qwen2 (biases on q, k and v) and GPT-2 (Conv1D, whose checkpoint names lack the model's prefix)."""
+    place = tmp_path_factory.mktemp("offload") / request.param
+    {"qwen2": qwen2, "gpt2": gpt2}[request.param]().save_pretrained(place)
+    byte_tokenizer().save_pretrained(place)
+    return place
+
+
+def in_memory_and_offloaded(folder: Path, max_memory: str, **options: Any) -> tuple[Any, Any]:
+    models = []
+    for more in ({}, {"offload": "disk", "max_memory": max_memory}):
+        model, tokenizer = load(identify(str(folder)), dtype="float32", device="cpu", **more)
+        models.append((model, score(model, tokenizer, TEXTS, **options)))
+    (_, here), (model, there) = models
+    assert any(parameter.is_meta for parameter in model.parameters()), "some weights are elsewhere again, afterwards"
+    return here, there
+
+
+def test_scores_are_those_in_memory(folder: Path) -> None:
+    here, there = in_memory_and_offloaded(folder, "600KB", batch_tokens=256)
+    for a, b in zip(here.modules, there.modules, strict=True):
+        assert a.name == b.name
+        assert (b.nfn, b.nfn_squared) == pytest.approx((a.nfn, a.nfn_squared), rel=1e-5)
+
+
+def test_each_layer_is_fetched_once_for_the_probes_and_once_per_batch(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from accelerate.hooks import AlignDevicesHook
+
+    fetched: list[Any] = []
+    original = AlignDevicesHook.pre_forward
+
+    def count(hook: Any, module: Any, *args: Any, **kwargs: Any) -> Any:
+        fetched.append(module)
+        return original(hook, module, *args, **kwargs)
+
+    model, tokenizer = load(identify(str(folder)), dtype="float32", device="cpu", offload="disk", max_memory="600KB")
+    monkeypatch.setattr(AlignDevicesHook, "pre_forward", count)
+    # The first block is asked what its fused modules are made of, and fetched for that.
+    modules = {m.name for m in score(model, tokenizer, TEXTS, batch_tokens=10**6).modules if m.layer}
+    offloaded = [model.get_submodule(name) for name in modules if is_offloaded(model.get_submodule(name))]
+    assert offloaded
+    assert [sum(module is linear for module in fetched) for linear in offloaded] == [2] * len(offloaded)
+
+
+def test_batches_grow_where_each_fetches_the_weights() -> None:
+    cpu, gpu = torch.device("cpu"), torch.device("cuda")
+    assert (default_budget(cpu), default_budget(cpu, offloaded=True)) == (512, 4096)
+    assert (default_budget(gpu), default_budget(gpu, offloaded=True)) == (16384, 65536)
+
+
+def test_from_the_command_line_it_is_the_same_run(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PLOP_REGISTRY", str(tmp_path / "registry.db"))
+    command = ["score", str(folder), "--task", "sample/math", "-n", "2", "--max-length", "128", "--json"]
+    there = CliRunner().invoke(app, [*command, "--offload", "disk", "--max-memory", "600KB"], catch_exceptions=False)
+    assert there.exit_code == 0, there.stderr
+    here = CliRunner().invoke(app, command, catch_exceptions=False)
+    assert json.loads(here.stdout) == json.loads(there.stdout) | {"cached": True}
+
+
+@pytest.mark.parametrize(
+    ("device", "options", "said"),
+    [
+        ("cpu", {"max_memory": "2GB"}, "give --offload disk or --offload cpu"),
+        ("cpu", {"offload": "cpu"}, "the weights are on the CPU already"),
+        ("cpu", {"offload": "disk", "max_memory": "2 bananas"}, "'2 bananas' is no size"),
+        ("mps", {"offload": "disk"}, "--offload is for CUDA and the CPU"),
+    ],
+)
+def test_what_makes_no_sense_is_said(device: str, options: dict[str, Any], said: str) -> None:
+    with pytest.raises(PlopError, match=said):
+        placement(device, **options)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there are GPUs here")
+def test_splitting_over_gpus_needs_gpus() -> None:
+    with pytest.raises(PlopError, match="splits a model over GPUs and there are none"):
+        placement("cpu", split=True)
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="fewer than two CUDA GPUs here")
+def test_a_model_split_over_gpus_has_the_same_scores(folder: Path) -> None:
+    source = identify(str(folder))
+    here, there = (score(*load(source, dtype="float32", device="cuda", split=split), TEXTS) for split in (False, True))
+    for a, b in zip(here.modules, there.modules, strict=True):
+        assert b.nfn == pytest.approx(a.nfn, rel=1e-4)
+
+
+def test_offloaded_weights_need_no_room_for_a_wide_dtype(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("plop_cli.models.devices.available_memory", lambda: 1)
+    source = identify(str(folder))
+    assert resolve_dtype("auto", "cpu", source, offloaded=True) == ("float32", None)
+
+
+def test_a_module_tells_where_it_computes(folder: Path) -> None:
+    model, _ = load(identify(str(folder)), dtype="float32", device="cpu", offload="disk", max_memory="600KB")
+    devices = {execution_device(module) for module in model.modules() if hasattr(module, "weight")}
+    assert devices == {torch.device("cpu")}
+
+
+PEAK = """
+import json, re, sys, time
+from plop_cli import score
+from plop_cli.models.loading import load, skeleton
+from plop_cli.models.source import identify
+folder, texts, options = sys.argv[1], json.loads(sys.argv[2]), json.loads(sys.argv[3])
+model, tokenizer = load(identify(folder), dtype="float32", device="cpu", **options)
+away = sum(p.numel() * p.element_size() for p in model.parameters() if p.is_meta)
+started = time.perf_counter()
+scores = score(model, tokenizer, texts, batch_tokens=1024)
+seconds = time.perf_counter() - started
+peak = int(re.search(r"VmHWM:\\s+(\\d+) kB", open("/proc/self/status").read())[1]) * 1024
+print(json.dumps({"peak": peak, "away": away, "seconds": seconds, "modules": [m.nfn for m in scores.modules]}))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="peak memory is read from /proc")
+def test_two_thirds_of_smollm2_on_disk(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The same scores, and a peak that is lower by what stayed on disk. Prints what that costs.
+
+    In float32 from a bfloat16 checkpoint, as the model is published: what is in memory is then no mapped file.
+    """
+    save_smollm2(tmp_path, torch.bfloat16)
+    texts = sample_texts("math", 8)
+
+    def run(**options: str) -> Any:
+        command = [sys.executable, "-c", PEAK, str(tmp_path), json.dumps(texts), json.dumps(options)]
+        return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+    here, there = run(), run(offload="disk", max_memory="270MB")
+    layers = sum(4 * p.numel() for p in skeleton(identify(str(tmp_path))).model.layers.parameters())
+    with capsys.disabled():
+        sys.stdout.write(
+            f"\nSmolLM2, {there['away'] / layers:.0%} of its layers on disk ({there['away'] / 1e6:.0f} MB): peak "
+            f"{here['peak'] / 1e6:.0f} → {there['peak'] / 1e6:.0f} MB, "
+            f"{here['seconds']:.1f} → {there['seconds']:.1f} s\n"
+        )
+    assert there["away"] >= 2 / 3 * layers
+    assert there["modules"] == pytest.approx(here["modules"], rel=1e-5)
+    assert here["peak"] - there["peak"] >= there["away"]
+
+
+def test_the_folder_for_resaved_weights_goes_with_the_model(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import gc
+    import tempfile
+
+    places = []
+    make = tempfile.mkdtemp
+    monkeypatch.setattr(tempfile, "mkdtemp", lambda *a, **k: places.append(make(*a, **k)) or places[-1])
+    model, _ = load(identify(str(folder)), dtype="float32", device="cpu", offload="disk", max_memory="600KB")
+    assert places
+    assert Path(places[0]).is_dir()
+    del model
+    gc.collect()
+    assert not Path(places[0]).exists()
+    shutil.rmtree(places[0], ignore_errors=True)
