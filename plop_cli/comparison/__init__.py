@@ -1,0 +1,1 @@
+"""Runs side by side: what differs by more than chance, and what that means."""

@@ -1,0 +1,1 @@
+"""The paper's arithmetic, pure: no model, no file, no database."""

@@ -1,0 +1,1 @@
+"""Which model: how it is found, what pins it, and how its weights are loaded."""

@@ -1,0 +1,1 @@
+"""Runs as one HTML page: its story, its charts, its figures."""

@@ -1,0 +1,1 @@
+"""Stored runs: how they are made, found, told apart and carried."""

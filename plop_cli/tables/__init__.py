@@ -1,0 +1,1 @@
+"""Results as rich renderables and as flat rows; nothing here prints."""

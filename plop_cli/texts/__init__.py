@@ -1,0 +1,1 @@
+"""What is scored on: where texts come from, how they are drawn, and what identifies them."""
