@@ -15,10 +15,10 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from plop_cli import __version__
 from plop_cli.cli.console import fail, silence
 from plop_cli.errors import PlopError
 from plop_cli.processes import rank
+from plop_cli.version import __version__
 from plop_registry import RegistryError
 
 _GRACE = 2.0

@@ -10,6 +10,7 @@ import typer
 from plop_cli.cli import options
 from plop_cli.cli.app import app
 from plop_cli.cli.console import fail, note, out, print_json, progress, warn
+from plop_cli.models.source import Loading
 
 
 class By(StrEnum):
@@ -79,8 +80,20 @@ def score(
 
     Example: [bold]plop score demo --task sample/math --map[/bold]
     """
+    loading = Loading(
+        dtype=dtype.value,
+        device=device,
+        revision=revision,
+        adapter=adapter,
+        load_in=load_in,
+        offload=offload,
+        max_memory=max_memory,
+        split=device_map is not None,
+        trust_remote_code=trust_remote_code,
+        allow_pickle=allow_pickle,
+    )
     if list_modules:
-        _list_modules(models, revision, include or [], json=json, trust_remote_code=trust_remote_code)
+        _list_modules(models, loading, include or [], json=json)
         return
     if not tasks:
         raise typer.BadParameter("give at least one, such as --task math or --task sample/math", param_hint="--task")
@@ -94,22 +107,13 @@ def score(
         max_length=max_length,
         batch_tokens=batch_tokens,
         seed=seed,
-        dtype=dtype.value,
-        device=device,
-        revision=revision,
         column=column,
         template=template,
         chat=chat,
         include=tuple(include or ()),
-        trust_remote_code=trust_remote_code,
-        allow_pickle=allow_pickle,
+        loading=loading,
         force=force,
         until=confidence if until_decided else None,
-        adapter=adapter,
-        load_in=load_in,
-        offload=offload,
-        max_memory=max_memory,
-        split=device_map is not None,
     )
     found, failed = [], []
     with Registry(registry) as store:
@@ -139,9 +143,7 @@ def score(
         raise typer.Exit(1)
 
 
-def _list_modules(
-    models: list[str], revision: str | None, include: list[str], *, json: bool, trust_remote_code: bool
-) -> None:
+def _list_modules(models: list[str], loading: Loading, include: list[str], *, json: bool) -> None:
     from plop_cli.models.loading import skeleton
     from plop_cli.models.source import identify
     from plop_cli.network.modules import linear_modules
@@ -149,8 +151,8 @@ def _list_modules(
 
     listed = []
     for model in models:
-        source = identify(model, revision)
-        modules, skipped = linear_modules(skeleton(source, trust_remote_code=trust_remote_code), include)
+        source = identify(model, loading)
+        modules, skipped = linear_modules(skeleton(source, loading), include)
         if json:
             columns = ("name", "type", "layer", "in_features", "out_features")
             listed.append(
