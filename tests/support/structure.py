@@ -71,10 +71,10 @@ def imports(known: dict[str, Path]) -> list[Import]:
 def _imported(node: ast.AST, known: dict[str, Path]) -> Iterator[str]:
     if isinstance(node, ast.Import):
         yield from (alias.name for alias in node.names if alias.name in known)
-    elif isinstance(node, ast.ImportFrom) and node.module in known:
+    elif isinstance(node, ast.ImportFrom) and node.module:
         inside = [f"{node.module}.{alias.name}" for alias in node.names]
         yield from (name for name in inside if name in known)
-        if any(name not in known for name in inside):
+        if node.module in known and any(name not in known for name in inside):
             yield node.module
 
 
