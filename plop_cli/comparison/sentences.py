@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from plop_cli.runs.axes import AXES
+from plop_cli.words import listed
 
 if TYPE_CHECKING:
     from plop_cli.comparison.compare import Column, Comparison
@@ -105,9 +106,3 @@ def notes(columns: Sequence[Column], by: str) -> Iterator[str]:
     lacking = {name: tuple(column.name for column in columns if name not in column.scores) for name in types}
     for without in dict.fromkeys(filter(None, lacking.values())):
         yield f"{listed([name for name in types if lacking[name] == without])}: not in {listed(without)}"
-
-
-def listed(names: Sequence[str]) -> str:
-    """a, b and c; of more than six, the first five."""
-    shown = list(names) if len(names) <= 6 else [*names[:5], f"{len(names) - 5} more"]
-    return " and ".join(filter(None, [", ".join(shown[:-1]), *shown[-1:]]))

@@ -22,7 +22,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from plop_cli import __version__
-from plop_cli.comparison.sentences import SETTLED, listed
+from plop_cli.comparison.sentences import SETTLED
 from plop_cli.method.estimates import RESAMPLES
 from plop_cli.method.significance import LEVEL
 from plop_cli.placement.peft import task_type
@@ -36,6 +36,7 @@ from plop_cli.report.figures import draw
 from plop_cli.report.story import Story
 from plop_cli.runs.axes import AXES
 from plop_cli.runs.rerun import command as score_command
+from plop_cli.words import counted, listed
 from plop_registry import Run, TypeScore
 
 HERE = Path(__file__).parent
@@ -118,7 +119,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "sort_keys": True}
-    environment.globals["counted"] = _counted
+    environment.globals["counted"] = counted
     environment.filters |= {
         "cell": _cell,
         "day": lambda moment: f"{moment:%Y-%m-%d}",
@@ -155,10 +156,6 @@ def _policy(style: str, scripts: Iterable[str]) -> str:
 
 def _hash(text: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
-
-
-def _counted(number: int, what: str) -> str:
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def _nfn(value: float | None) -> str:

@@ -10,10 +10,11 @@ from rich.table import Table
 from rich.text import Text
 
 from plop_cli.comparison.compare import Column, Comparison
-from plop_cli.comparison.sentences import basis, listed
+from plop_cli.comparison.sentences import basis
 from plop_cli.method.significance import LEVEL
 from plop_cli.tables.rows import to_markdown
 from plop_cli.tables.run import CHOSEN, error, plain_table
+from plop_cli.words import listed
 
 _TYPE, _RUN = 14, 19  # what the first column and a run's take at least, padding included
 

@@ -10,10 +10,10 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from plop_cli.comparison.sentences import listed
 from plop_cli.placement.placement import Placement
 from plop_cli.placement.ranks import Strategy
 from plop_cli.tables.run import CHOSEN, plain_table
+from plop_cli.words import listed
 
 
 def placement_table(placement: Placement) -> RenderableType:
