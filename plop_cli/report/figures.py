@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from plop_cli.comparison.compare import Comparison
+from plop_cli.comparison.values import Comparison
 from plop_cli.report import charts, vega
 from plop_cli.report.answers import Group, Line
 from plop_cli.report.story import Story

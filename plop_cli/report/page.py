@@ -22,7 +22,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from plop_cli import __version__
-from plop_cli.comparison.sentences import SETTLED
+from plop_cli.method.choice import SETTLED
 from plop_cli.method.estimates import RESAMPLES
 from plop_cli.method.significance import LEVEL
 from plop_cli.placement.peft import task_type

@@ -16,7 +16,8 @@ from fnmatch import fnmatchcase
 from functools import cached_property
 from statistics import fmean
 
-from plop_cli.comparison.compare import Comparison, compare
+from plop_cli.comparison.compare import compare
+from plop_cli.comparison.values import Comparison
 from plop_cli.report.answers import Group, Line, Pick
 from plop_cli.runs.axes import AXES, in_training_order
 from plop_registry import Registry, RegistryError, Run, SampleMatrix

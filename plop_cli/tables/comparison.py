@@ -9,8 +9,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from plop_cli.comparison.compare import Column, Comparison
 from plop_cli.comparison.sentences import basis
+from plop_cli.comparison.values import Column, Comparison
 from plop_cli.method.significance import LEVEL
 from plop_cli.tables.rows import to_markdown
 from plop_cli.tables.run import CHOSEN, error, plain_table
