@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
-from statistics import fmean
 from typing import Any
 
 import numpy as np
 
 from plop_cli.method.estimates import by_type
+from plop_cli.method.layers import layer_means
 from plop_cli.report.charts import SERIES, Row
 from plop_cli.runs.axes import AXES
 from plop_registry import Run, SampleMatrix, TypeScore
@@ -70,16 +70,12 @@ class Line:
 
     def cells(self, types: Iterable[str]) -> list[Row]:
         """Rows for `charts.nfn_map`, type by type: the mean over the modules that share type and layer."""
-        found: dict[tuple[str, int | str], list[float]] = {}
-        for module in self.run.modules:
-            if math.isfinite(module.nfn):
-                layer = "–" if module.layer is None else module.layer
-                found.setdefault((module.type, layer), []).append(module.nfn)
+        means = layer_means(self.run.modules)
         return [
-            {"layer": layer, "type": name, "nfn": short(fmean(values))}
+            {"layer": "–" if layer is None else layer, "type": type, "nfn": short(mean)}
             for wanted in types
-            for (name, layer), values in found.items()
-            if name == wanted
+            for (layer, type), mean in means.items()
+            if type == wanted
         ]
 
 
