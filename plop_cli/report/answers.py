@@ -11,7 +11,7 @@ import numpy as np
 
 from plop_cli.method.estimates import by_type
 from plop_cli.method.layers import layer_means
-from plop_cli.report.charts import SERIES, Row
+from plop_cli.report.palette import SERIES, Row
 from plop_cli.runs.axes import AXES
 from plop_registry import Run, SampleMatrix, TypeScore
 

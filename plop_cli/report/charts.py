@@ -15,14 +15,8 @@ from typing import Any
 
 import altair as alt
 
+from plop_cli.report.palette import STEPS, Row
 from plop_cli.report.vega import HOVER, Spec, var
-
-Row = dict[str, Any]
-
-SERIES = 8
-"""How many series a chart can tell apart."""
-STEPS = 11
-"""How many colours the scale of the NFN-map has."""
 
 _WIDTH = 720
 _HALO = "halo"  # text that the stylesheet sets off from the lines below it

@@ -33,6 +33,7 @@ from plop_cli.report import vega
 from plop_cli.report.answers import POINTS, Line
 from plop_cli.report.charts import layers_of
 from plop_cli.report.figures import draw
+from plop_cli.report.palette import PALETTE
 from plop_cli.report.story import Story
 from plop_cli.runs.axes import AXES
 from plop_cli.runs.rerun import command as score_command
@@ -51,8 +52,8 @@ def render_html(story: Story, *, written: datetime, command: str, title: str = "
     Args: `written` and `command` are what the page says of itself; `theme` is auto (the reader's own), light or dark.
     """
     environment, figures = _environment(), draw(story)
-    colours = "".join(f"--{name}:light-dark({light},{dark});" for name, (light, dark) in vega.PALETTE.items())
-    swatches = "".join(f".{name}{{--at:var(--{name})}}" for name in vega.PALETTE)
+    colours = "".join(f"--{name}:light-dark({light},{dark});" for name, (light, dark) in PALETTE.items())
+    swatches = "".join(f".{name}{{--at:var(--{name})}}" for name in PALETTE)
     style = f":root{{{colours}}}{swatches}\n{_source(environment, 'style.css')}"
     scripts = [vega.runtime(), _source(environment, "script.js")]
     sections = {

@@ -29,6 +29,7 @@ from plop_cli.report import vega
 from plop_cli.report.charts import colour_steps
 from plop_cli.report.figures import draw
 from plop_cli.report.page import render_markdown
+from plop_cli.report.palette import PALETTE
 from plop_cli.report.story import tell
 from plop_registry import Registry
 from report_runs import CASES, HOSTILE, START, page, page_of, store
@@ -342,7 +343,7 @@ def _contrast(one: str, other: str) -> float:
 @pytest.mark.parametrize("theme", [0, 1], ids=["light", "dark"])
 def test_colours_can_be_read(theme: int) -> None:
     """Text 4.5 : 1, what is drawn 3 : 1; the digits on each step of the NFN-map too."""
-    colours = {name: pair[theme] for name, pair in vega.PALETTE.items()}
+    colours = {name: pair[theme] for name, pair in PALETTE.items()}
     digits = {f"d{step}": "strong" if step in (0, 1, 9, 10) else "ink" for step in range(11)}
     texts = [("ink", "page"), ("muted", "page"), ("chosen", "page"), ("ink", "panel"), ("muted", "panel")]
     for text, ground in [*texts, ("on-chosen", "chosen"), *((text, step) for step, text in digits.items())]:
