@@ -30,7 +30,7 @@ from plop_cli.placement.ranks import DEFAULT_RANK
 from plop_cli.placement.targets import Targeting, place_of, target
 from plop_cli.placement.trainers.python import call
 from plop_cli.report import vega
-from plop_cli.report.answers import POINTS, Line
+from plop_cli.report.answers import POINTS, Answer
 from plop_cli.report.charts import layers_of
 from plop_cli.report.figures import draw
 from plop_cli.report.palette import PALETTE
@@ -70,7 +70,7 @@ def render_html(story: Story, *, written: datetime, command: str, title: str = "
         **_told(story, written, command, title),
         figures=figures,
         contents=[(name, text) for name, (text, said) in sections.items() if said],
-        filters=len(story.lines) >= _FILTERED,
+        filters=len(story.answers) >= _FILTERED,
         theme=theme,
         style=Markup(style),
         scripts=[Markup(script) for script in scripts],
@@ -101,7 +101,7 @@ def _told(story: Story, written: datetime, command: str, title: str) -> dict[str
         "title": title or f"Where LoRA belongs: {models} on {tasks}",
         "story": story,
         "cards": len(story.picks) <= _CARDS,
-        "commands": [*dict.fromkeys(score_command(line.run) for line in story.lines), command],
+        "commands": [*dict.fromkeys(score_command(answer.run) for answer in story.answers), command],
         "written": written,
         "version": __version__,
         "resamples": RESAMPLES,
@@ -130,7 +130,7 @@ def _environment() -> Environment:
         "nfn": _nfn,
         "config": _config,
         "percent": lambda share: "–" if share is None else f"{share:.1%}".replace("%", " %"),
-        "place": lambda run, axis: AXES[axis](run),
+        "axis": lambda run, axis: AXES[axis](run),
         "pairs": lambda values: ", ".join(f"{name} {value}" for name, value in values.items()),
         "score": _score,
         "scored": lambda scores: ", ".join(f"{score.type} {_nfn(score.nfn)}" for score in scores) or "–",
@@ -167,17 +167,17 @@ def _score(run: Run, name: str) -> TypeScore | None:
     return next((score for score in run.types if score.type == name), None)
 
 
-def _grid(line: Line, types: Iterable[str]) -> tuple[list[str], list[tuple[int | str, list[float | None]]]]:
+def _grid(answer: Answer, types: Iterable[str]) -> tuple[list[str], list[tuple[int | str, list[float | None]]]]:
     """An NFN-map as a table: those of `types` that it has, and for each layer a value, or None, for each of them."""
-    cells = line.cells(types)
+    cells = answer.cells(types)
     values = {(cell["layer"], cell["type"]): cell["nfn"] for cell in cells}
     names = list(dict.fromkeys(cell["type"] for cell in cells))
     return names, [(layer, [values.get((layer, name)) for name in names]) for layer in layers_of(cells)]
 
 
-def _config(line: Line) -> str:
+def _config(answer: Answer) -> str:
     """The PEFT config to paste. A type is a path's ending, so it is a target too, unless other modules share it."""
-    run = line.run
+    run = answer.run
     places = {place_of(module.name): module for module in run.modules}
     stacks = [place for place, module in places.items() if module.name != place]
     chosen = [place for place, module in places.items() if module.type in run.recommended]

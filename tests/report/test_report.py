@@ -24,8 +24,7 @@ import sqlalchemy as sa
 from typer.testing import CliRunner, Result
 
 from plop_cli.cli.app import app
-from plop_cli.report import story as findings
-from plop_cli.report import vega
+from plop_cli.report import story, vega
 from plop_cli.report.charts import colour_steps
 from plop_cli.report.figures import draw
 from plop_cli.report.page import render_markdown
@@ -236,7 +235,7 @@ def test_types_narrow_what_is_drawn(registry: Registry, plop: Plop, tmp_path: Pa
 def test_more_answers_than_can_be_drawn_are_in_the_tables_and_a_note_says_so(
     registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(findings, "DRAWN", 3)
+    monkeypatch.setattr(story, "DRAWN", 3)
     CASES["many"](registry)
     held = Page(page_of(registry))
     maps = [label for label in held.specs if label.startswith("NFN-map")]

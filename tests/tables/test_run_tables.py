@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 
 from plop_cli.method.layers import layer_means
-from plop_cli.report.answers import Line
+from plop_cli.report.answers import Answer
 from plop_cli.tables.run import nfn_map
 from plop_registry import ModuleScore, Registry
 from report_runs import store
@@ -35,7 +35,7 @@ def test_the_terminal_and_the_report_show_one_map(tmp_path: Path) -> None:
         console.print(nfn_map(run))
     rows = {line.split()[0]: line.split()[1:] for line in capture.get().splitlines() if line.strip()}
     types = [score.type for score in run.types]
-    cells = Line("model", "task", (run,)).cells(types)
+    cells = Answer("model", "task", (run,)).cells(types)
     assert len(cells) == len({(module.layer, module.type) for module in run.modules})
     for cell in cells:
         assert rows[str(cell["layer"])][types.index(cell["type"])] == f"{cell['nfn']:.2f}"
