@@ -32,6 +32,11 @@ def test_it_imports_neither_torch_nor_transformers(module: str) -> None:
     assert subprocess.run([sys.executable, "-c", probe], check=True, capture_output=True, text=True).stdout == "[]\n"
 
 
+def test_a_story_is_told_without_what_draws_it() -> None:
+    probe = "import sys, plop_cli.report.story; print(sorted({'altair', 'vl_convert', 'jinja2'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", probe], check=True, capture_output=True, text=True).stdout == "[]\n"
+
+
 def test_the_public_names_come_at_first_use() -> None:
     import plop_cli
 

@@ -62,6 +62,7 @@ def compare(
     [bold]plop compare general/math specialised/math --fail-on changed[/bold]
     """
     from plop_cli.comparison.compare import compare as compared
+    from plop_cli.comparison.sentences import failures as failures_of
     from plop_cli.runs import axes, selection
     from plop_cli.tables.comparison import comparison_markdown, comparison_table
     from plop_registry import Registry
@@ -86,7 +87,11 @@ def compare(
         rows=lambda: list(comparison.rows()),
         markdown=lambda: comparison_markdown(comparison),
     )
-    failures = [f"{failure} (--fail-on {each})" for each in fail_on or () for failure in comparison.failures(each)]
+    failures = [
+        f"{failure} (--fail-on {condition})"
+        for condition in fail_on or ()
+        for failure in failures_of(comparison, condition)
+    ]
     for failure in failures:
         fail(failure)
     if failures:

@@ -147,7 +147,7 @@ def _list_modules(models: list[str], loading: Loading, include: list[str], *, js
     from plop_cli.models.loading import skeleton
     from plop_cli.models.source import identify
     from plop_cli.network.modules import linear_modules
-    from plop_cli.tables.run import modules_table
+    from plop_cli.tables.catalogue import modules_table
 
     listed = []
     for model in models:

@@ -9,6 +9,6 @@ from plop_cli.cli.console import out
 @app.command()
 def tasks() -> None:
     """List the built-in tasks and what else TASK can be."""
-    from plop_cli.tables.run import tasks_table
+    from plop_cli.tables.catalogue import tasks_table
 
     out().print(tasks_table())

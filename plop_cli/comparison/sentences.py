@@ -4,64 +4,55 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
 
+from plop_cli.comparison.values import Column, Comparison
+from plop_cli.method.choice import SETTLED
 from plop_cli.runs.axes import AXES
-
-if TYPE_CHECKING:
-    from plop_cli.comparison.compare import Column, Comparison
-
-SETTLED = 0.95
-"""Below this confidence, other samples might well recommend another set."""
+from plop_cli.words import listed
 
 
-def sentence(comparison: Comparison) -> str:
+def sentence(columns: Sequence[Column], baseline: Column, by: str) -> str:
     """Whether the placement changes, how much of NFN does, and how alike the rankings are."""
-    return " ".join([*_placement(comparison), _values(comparison), *_rankings(comparison)])
+    others = [column for column in columns if column is not baseline]
+    return " ".join([*_placement(others, baseline, by), _values(others), *_rankings(others)])
 
 
-def _placement(comparison: Comparison) -> Iterator[str]:
-    changed = [column for column in comparison.others if column.changed]
+def _placement(others: Sequence[Column], baseline: Column, by: str) -> Iterator[str]:
+    changed = [column for column in others if column.changed]
     if not changed:
-        runs = "both runs" if len(comparison.columns) == 2 else f"all {len(comparison.columns)} runs"
-        yield f"LoRA belongs into {listed(comparison.baseline.run.recommended)} in {runs}."
+        runs = "both runs" if len(others) == 1 else f"all {len(others) + 1} runs"
+        yield f"LoRA belongs into {listed(baseline.run.recommended)} in {runs}."
         return
-    moves = [f"{column.name} {move(column)}" for column in changed]
-    what = comparison.by if comparison.by in AXES else "run"
-    yield f"The placement changes with the {what}: against {comparison.baseline.name}, {'; '.join(moves)}."
-    for column in (comparison.baseline, *changed):
+    moves = [f"{column.name} {_move(column)}" for column in changed]
+    what = by if by in AXES else "run"
+    yield f"The placement changes with the {what}: against {baseline.name}, {'; '.join(moves)}."
+    for column in (baseline, *changed):
         confidence = column.run.confidence
         if confidence is not None and confidence < SETTLED:
             yield f"The set of {column.name} is not settled: it holds in {confidence:.0%} of resamples."
 
 
-def move(column: Column) -> str:
-    """How its placement changes."""
+def _move(column: Column) -> str:
+    """How a run's placement differs from the baseline's."""
     if not column.gained:
         return f"leaves out {listed(column.lost)}"
     return f"takes {listed(column.gained)}" + (f" instead of {listed(column.lost)}" if column.lost else "")
 
 
-def _values(comparison: Comparison) -> str:
-    every = [(d, name, column) for column in comparison.others for name, d in column.differences.items()]
-    marked = [each for each in every if each[0].significant]
+def _values(others: Sequence[Column]) -> str:
+    every = [(change, type, column) for column in others for type, change in column.differences.items()]
+    marked = [value for value in every if value[0].significant]
     if not every:
         return "They have no type in common."
     if not marked:
         return "No value differs by more than chance."
-    most, name, column = max(marked, key=lambda each: abs(each[0].nfn))
-    where = f"{name} of {column.name}" if len(comparison.others) > 1 else name
+    most, type, column = max(marked, key=lambda value: abs(value[0].nfn))
+    where = f"{type} of {column.name}" if len(others) > 1 else type
     return f"{len(marked)} of {len(every)} values differ by more than chance, most {where} ({most.nfn:+.3f})."
 
 
-def distance(column: Column, name: str) -> str:
-    """How far a type's NFN is from the baseline's."""
-    difference = column.differences.get(name)
-    return f"differs by {difference.nfn:+.3f}" if difference else "has no counterpart"
-
-
-def _rankings(comparison: Comparison) -> Iterator[str]:
-    known = [column.tau for column in comparison.others if not math.isnan(column.tau)]
+def _rankings(others: Sequence[Column]) -> Iterator[str]:
+    known = [column.tau for column in others if not math.isnan(column.tau)]
     if known:
         tau = min(known)
         how = "the same" if tau == 1 else "nearly the same" if tau > 0.8 else "similar" if tau > 0.5 else "different"
@@ -69,8 +60,28 @@ def _rankings(comparison: Comparison) -> Iterator[str]:
         yield f"The rankings of the types are {how} (Kendall's τ{least} {tau:.2f})."
 
 
+def failures(comparison: Comparison, condition: str) -> list[str]:
+    """Where `condition` is met: "changed" picks, or an NFN that is off by more than the X of "nfn:X", or gone."""
+    if condition == "changed":
+        return [f"{column.name} {_move(column)}" for column in comparison.others if column.changed]
+    limit = float(condition.removeprefix("nfn:"))
+    return [
+        f"{type} of {column.name} {_distance(column, type)}"
+        for column in comparison.others
+        for type in comparison.types
+        if type in column.scores or type in comparison.baseline.scores
+        if type not in column.differences or not abs(column.differences[type].nfn) <= limit
+    ]
+
+
+def _distance(column: Column, type: str) -> str:
+    """How far a type's NFN is from the baseline's."""
+    difference = column.differences.get(type)
+    return f"differs by {difference.nfn:+.3f}" if difference else "has no counterpart"
+
+
 def basis(column: Column, baseline: Column) -> str:
-    """What the differences of a column are of."""
+    """What the differences of a column are taken from."""
     own, other = column.run.samples, baseline.run.samples
     if column.pairs == own == other:
         return f"paired over the {own} texts that both scored"
@@ -81,33 +92,32 @@ def basis(column: Column, baseline: Column) -> str:
 
 def notes(columns: Sequence[Column], by: str) -> Iterator[str]:
     """What else the runs differ in, and which types not all of them have."""
-    told = {by} | {"model": {"revision"}, "revision": {"model"}}.get(by, set())
-    places = {axis: [place(column.run) for column in columns] for axis, place in AXES.items() if axis not in told}
-    if len(set(places.get("model", ()))) > 1:
-        del places["revision"]
-    if "revision" in places:  # the same label can have meant other weights
-        weights = [column.run.model_revision[:8] for column in columns]
-        places["revision"] = [
-            place if place == weight else f"{place} ({weight})"
-            for place, weight in zip(places["revision"], weights, strict=True)
-        ]
-    settings = dict.fromkeys(key for column in columns for key in column.run.settings)
-    for key in (key for key in settings if key not in ("dtype", "quantization")):
-        places[key.replace("_", " ")] = [str(column.run.settings.get(key)) for column in columns]
-    for what, values in places.items():
+    for what, values in _told_apart_by(columns, by).items():
         groups: dict[str, list[str]] = {}
         for column, value in zip(columns, values, strict=True):
             groups.setdefault(value, []).append(column.name)
         if len(groups) > 1:
-            yield f"not the same {what}: " + "; ".join(f"{value} in {listed(each)}" for value, each in groups.items())
+            yield f"not the same {what}: " + "; ".join(f"{value} in {listed(names)}" for value, names in groups.items())
 
-    types = dict.fromkeys(name for column in columns for name in column.scores)
-    lacking = {name: tuple(column.name for column in columns if name not in column.scores) for name in types}
+    types = dict.fromkeys(type for column in columns for type in column.scores)
+    lacking = {type: tuple(column.name for column in columns if type not in column.scores) for type in types}
     for without in dict.fromkeys(filter(None, lacking.values())):
-        yield f"{listed([name for name in types if lacking[name] == without])}: not in {listed(without)}"
+        yield f"{listed([type for type in types if lacking[type] == without])}: not in {listed(without)}"
 
 
-def listed(names: Sequence[str]) -> str:
-    """a, b and c; of more than six, the first five."""
-    shown = list(names) if len(names) <= 6 else [*names[:5], f"{len(names) - 5} more"]
-    return " and ".join(filter(None, [", ".join(shown[:-1]), *shown[-1:]]))
+def _told_apart_by(columns: Sequence[Column], by: str) -> dict[str, list[str]]:
+    """Of each axis and setting that `by` does not tell already, every column's value."""
+    told = {by} | {"model": {"revision"}, "revision": {"model"}}.get(by, set())
+    values = {axis: [value(column.run) for column in columns] for axis, value in AXES.items() if axis not in told}
+    if len(set(values.get("model", ()))) > 1:
+        del values["revision"]
+    if "revision" in values:  # the same label can have meant other weights
+        weights = [column.run.model_revision[:8] for column in columns]
+        values["revision"] = [
+            label if label == weight else f"{label} ({weight})"
+            for label, weight in zip(values["revision"], weights, strict=True)
+        ]
+    settings = dict.fromkeys(key for column in columns for key in column.run.settings)
+    for key in (key for key in settings if key not in ("dtype", "quantization")):
+        values[key.replace("_", " ")] = [str(column.run.settings.get(key)) for column in columns]
+    return values

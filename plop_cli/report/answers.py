@@ -1,17 +1,17 @@
-"""Runs as a report looks at them: lines (one model on one task), picks and groups of these, and the rows of a chart."""
+"""Runs as a report looks at them: answers (one model on one task), picks and groups of these, and rows for charts."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
-from statistics import fmean
 from typing import Any
 
 import numpy as np
 
 from plop_cli.method.estimates import by_type
-from plop_cli.report.charts import SERIES, Row
+from plop_cli.method.layers import layer_means
+from plop_cli.report.palette import SERIES, Row
 from plop_cli.runs.axes import AXES
 from plop_registry import Run, SampleMatrix, TypeScore
 
@@ -21,8 +21,8 @@ _QUANTILES = (5, 25, 50, 75, 95)
 
 
 @dataclass(frozen=True)
-class Line:
-    """One model on one task: its runs in order, of which the last is the answer."""
+class Answer:
+    """Where LoRA belongs in one model for one task: its runs in order, of which the last one counts."""
 
     model: str
     task: str
@@ -30,12 +30,12 @@ class Line:
 
     @property
     def title(self) -> str:
-        """What it is of."""
+        """What is answered."""
         return f"{self.model} on {self.task}"
 
     @property
     def run(self) -> Run:
-        """The answer."""
+        """The run that counts."""
         return self.runs[-1]
 
     @property
@@ -51,12 +51,12 @@ class Line:
     @property
     def points(self) -> list[tuple[str, Run]]:
         """Its runs by revision, or by when they were scored where that tells more of them apart."""
-        ways: tuple[Callable[[Run], str], ...] = (
+        labels: tuple[Callable[[Run], str], ...] = (
             AXES["revision"],
             lambda run: f"{run.created_at:%Y-%m-%d %H:%M}",
             lambda run: f"{run.created_at:%Y-%m-%d} {run.id}",
         )
-        named = [[way(run) for run in self.runs] for way in ways]
+        named = [[label(run) for run in self.runs] for label in labels]
         return list(zip(max(named, key=lambda names: len(set(names))), self.runs, strict=True))
 
     def timeline(self, types: Collection[str]) -> list[Row]:
@@ -70,16 +70,12 @@ class Line:
 
     def cells(self, types: Iterable[str]) -> list[Row]:
         """Rows for `charts.nfn_map`, type by type: the mean over the modules that share type and layer."""
-        found: dict[tuple[str, int | str], list[float]] = {}
-        for module in self.run.modules:
-            if math.isfinite(module.nfn):
-                layer = "–" if module.layer is None else module.layer
-                found.setdefault((module.type, layer), []).append(module.nfn)
+        means = layer_means(self.run.modules)
         return [
-            {"layer": layer, "type": name, "nfn": short(fmean(values))}
+            {"layer": "–" if layer is None else layer, "type": type, "nfn": short(mean)}
             for wanted in types
-            for (name, layer), values in found.items()
-            if name == wanted
+            for (layer, type), mean in means.items()
+            if type == wanted
         ]
 
 
@@ -88,30 +84,30 @@ class Pick:
     """Tasks of one model that get the same types."""
 
     model: str
-    lines: tuple[Line, ...]
+    answers: tuple[Answer, ...]
 
     @property
     def nfn(self) -> dict[str, str]:
         """What to adapt: the NFN of each type, or its range over the tasks."""
-        found: dict[str, list[float]] = {}
-        for score in (score for line in self.lines for score in line.chosen):
-            found.setdefault(score.type, []).append(score.nfn)
-        return {name: "–".join(dict.fromkeys((f"{min(v):.2f}", f"{max(v):.2f}"))) for name, v in found.items()}
+        values: dict[str, list[float]] = {}
+        for score in (score for answer in self.answers for score in answer.chosen):
+            values.setdefault(score.type, []).append(score.nfn)
+        return {type: "–".join(dict.fromkeys((f"{min(nfn):.2f}", f"{max(nfn):.2f}"))) for type, nfn in values.items()}
 
     @property
     def confidence(self) -> float | None:
         """That of the least sure task; None where one is unknown."""
-        known = [line.run.confidence for line in self.lines if line.run.confidence is not None]
-        return min(known) if len(known) == len(self.lines) else None
+        known = [answer.run.confidence for answer in self.answers if answer.run.confidence is not None]
+        return min(known) if len(known) == len(self.answers) else None
 
 
 @dataclass(frozen=True)
 class Group:
-    """Lines that share a chart: the tasks of a model (`by` is "task"), or the models on a task ("model")."""
+    """Answers that share a chart: the tasks of a model (`by` is "task"), or the models on a task ("model")."""
 
     name: str
     by: str
-    lines: tuple[Line, ...]
+    answers: tuple[Answer, ...]
     types: tuple[str, ...]
     part: str = ""
     """Which part of a larger group it is."""
@@ -119,57 +115,59 @@ class Group:
     @property
     def title(self) -> str:
         """What the chart is of."""
-        return f"{self.name}{self.part}" if len(self.lines) > 1 else self.lines[0].title
+        return f"{self.name}{self.part}" if len(self.answers) > 1 else self.answers[0].title
 
     @property
     def series(self) -> list[str]:
-        """A name for each line."""
-        return [getattr(line, self.by) for line in self.lines]
+        """A name for each answer."""
+        return [getattr(answer, self.by) for answer in self.answers]
 
     @property
     def parts(self) -> list[Group]:
         """The group in equal parts that are small enough for one chart each."""
-        count = math.ceil(len(self.lines) / SERIES)
-        size = math.ceil(len(self.lines) / count)
+        count = math.ceil(len(self.answers) / SERIES)
+        if count == 1:
+            return [self]
+        size = math.ceil(len(self.answers) / count)
         return [
-            replace(self, lines=self.lines[start : start + size], part=f" ({number} of {count})" if count > 1 else "")
-            for number, start in enumerate(range(0, len(self.lines), size), start=1)
+            replace(self, answers=self.answers[start : start + size], part=f" ({number} of {count})")
+            for number, start in enumerate(range(0, len(self.answers), size), start=1)
         ]
 
     @property
     def bars(self) -> list[Row]:
         """Rows for `charts.type_bars`."""
         return [
-            {"type": name, "series": series, "nfn": short(score.nfn), "chosen": score.recommended, **_interval(score)}
-            for name in self.types
-            for series, line in zip(self.series, self.lines, strict=True)
-            for score in line.run.types
-            if score.type == name and math.isfinite(score.nfn)
+            {"type": type, "series": series, "nfn": short(score.nfn), "chosen": score.recommended, **_interval(score)}
+            for type in self.types
+            for series, answer in zip(self.series, self.answers, strict=True)
+            for score in answer.run.types
+            if score.type == type and math.isfinite(score.nfn)
         ]
 
     @property
     def profiles(self) -> dict[str, list[Row]]:
         """Rows for `charts.layer_profile`, by type, where a type is in several layers."""
-        found: dict[str, list[Row]] = {name: [] for name in self.types}
-        for series, line in zip(self.series, self.lines, strict=True):
-            for cell in line.cells(self.types):
+        profiles: dict[str, list[Row]] = {type: [] for type in self.types}
+        for series, answer in zip(self.series, self.answers, strict=True):
+            for cell in answer.cells(self.types):
                 if cell["layer"] != "–":
-                    found[cell["type"]].append({"layer": cell["layer"], "series": series, "nfn": cell["nfn"]})
-        return {name: rows for name, rows in found.items() if len({row["layer"] for row in rows}) > 1}
+                    profiles[cell["type"]].append({"layer": cell["layer"], "series": series, "nfn": cell["nfn"]})
+        return {type: rows for type, rows in profiles.items() if len({row["layer"] for row in rows}) > 1}
 
     def samples(self, matrices: Mapping[str, SampleMatrix]) -> list[Row]:
-        """Rows for `charts.sample_spread`, of the lines whose matrix is at hand and has several texts."""
+        """Rows for `charts.sample_spread`, of the answers whose matrix is at hand and has several texts."""
         rows = []
-        for series, line in zip(self.series, self.lines, strict=True):
-            matrix = matrices.get(line.run.id)
+        for series, answer in zip(self.series, self.answers, strict=True):
+            matrix = matrices.get(answer.run.id)
             if matrix is None or len(matrix.texts) < 2:
                 continue
             with np.errstate(invalid="ignore", divide="ignore"):
-                means = by_type(matrix.sums / matrix.counts, [module.type for module in line.run.modules])
-            for name in (name for name in self.types if name in means and np.isfinite(means[name]).any()):
-                spread = np.nanpercentile(means[name], _QUANTILES).tolist()
+                means = by_type(matrix.sums / matrix.counts, [module.type for module in answer.run.modules])
+            for type in (type for type in self.types if type in means and np.isfinite(means[type]).any()):
+                spread = np.nanpercentile(means[type], _QUANTILES).tolist()
                 quantiles = {f"p{q}": short(value) for q, value in zip(_QUANTILES, spread, strict=True)}
-                rows.append({"type": name, "series": series, **quantiles})
+                rows.append({"type": type, "series": series, **quantiles})
         return sorted(rows, key=lambda row: self.types.index(row["type"]))
 
 

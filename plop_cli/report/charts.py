@@ -15,14 +15,8 @@ from typing import Any
 
 import altair as alt
 
+from plop_cli.report.palette import STEPS, Row
 from plop_cli.report.vega import HOVER, Spec, var
-
-Row = dict[str, Any]
-
-SERIES = 8
-"""How many series a chart can tell apart."""
-STEPS = 11
-"""How many colours the scale of the NFN-map has."""
 
 _WIDTH = 720
 _HALO = "halo"  # text that the stylesheet sets off from the lines below it
@@ -181,8 +175,8 @@ def _values(rows: Iterable[Row], field: str) -> list[Any]:
 
 def _scale(values: Iterable[float]) -> alt.Scale:
     """A scale that holds these values and the baseline, with some room."""
-    every = [1.0, *values]
-    low, high = min(every), max(every)
+    held = [1.0, *values]
+    low, high = min(held), max(held)
     room = 0.05 * (high - low or 1)
     return alt.Scale(domain=[round(low - room, 4), round(high + room, 4)], nice=False)
 
@@ -235,10 +229,10 @@ def _spread_out(ends: dict[str, float], domain: Sequence[float], gap: float) -> 
     low, high = domain
     step = min(gap, 1 / len(ends)) * (high - low)
     names = sorted(ends, key=lambda name: ends[name])
-    places: list[float] = []
+    heights: list[float] = []
     for name in names:
-        places.append(max(ends[name], places[-1] + step) if places else ends[name])
+        heights.append(max(ends[name], heights[-1] + step) if heights else ends[name])
     ceiling = high + step
-    for index in reversed(range(len(places))):  # what went over the top comes down again
-        places[index] = ceiling = min(places[index], ceiling - step)
-    return dict(zip(names, places, strict=True))
+    for index in reversed(range(len(heights))):  # what went over the top comes down again
+        heights[index] = ceiling = min(heights[index], ceiling - step)
+    return dict(zip(names, heights, strict=True))

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from plop_cli.comparison.compare import Comparison
+from plop_cli.comparison.values import Comparison
 from plop_cli.report import charts, vega
-from plop_cli.report.answers import Group, Line
+from plop_cli.report.answers import Answer, Group
 from plop_cli.report.story import Story
 
 
@@ -38,9 +38,9 @@ class Figures:
 
     types: list[tuple[Group, list[tuple[Group, Figure]]]]
     steps: list[float]
-    maps: list[tuple[Line, Figure]]
+    maps: list[tuple[Answer, Figure]]
     comparisons: list[tuple[Group, Comparison, list[tuple[Group, Figure]]]]
-    histories: list[tuple[Line, Figure]]
+    histories: list[tuple[Answer, Figure]]
     layers: list[tuple[Group, list[tuple[str, Figure]]]]
     samples: list[tuple[Group, Figure]]
 
@@ -58,25 +58,25 @@ class Figures:
 
 def draw(story: Story) -> Figures:
     """All charts of a story; what it cannot say has none."""
-    cells = [(line, line.cells(story.types)) for line in story.drawn]
-    steps = charts.colour_steps(cell["nfn"] for _, each in cells for cell in each)
+    cells = [(answer, answer.cells(story.types)) for answer in story.drawn]
+    steps = charts.colour_steps(cell["nfn"] for _, rows in cells for cell in rows)
     parts = [part for group in story.groups for part in group.parts]
     return Figures(
         types=[(group, _bars(group)) for group in story.groups],
         steps=steps,
         maps=[
-            (line, Figure("NFN-map", line.title, charts.nfn_map(each, steps, digits=len(cells) < 3)))
-            for line, each in cells
-            if each
+            (answer, Figure("NFN-map", answer.title, charts.nfn_map(rows, steps, digits=len(cells) < 3)))
+            for answer, rows in cells
+            if rows
         ],
         comparisons=[
             (group, comparison, [] if group in story.groups else _bars(group))
             for group, comparison in story.comparisons
         ],
         histories=[
-            (line, Figure("NFN over time", line.title, charts.timeline(rows)))
-            for line in story.histories
-            if (rows := line.timeline(story.types))
+            (answer, Figure("NFN over time", answer.title, charts.timeline(rows)))
+            for answer in story.histories
+            if (rows := answer.timeline(story.types))
         ],
         layers=[(part, panels) for part in parts if (panels := _panels(part))],
         samples=[

@@ -21,7 +21,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from plop_cli.comparison.sentences import SETTLED, listed
+from plop_cli.method.choice import SETTLED
 from plop_cli.method.estimates import RESAMPLES
 from plop_cli.method.significance import LEVEL
 from plop_cli.names import place_of
@@ -30,13 +30,15 @@ from plop_cli.placement.ranks import DEFAULT_RANK
 from plop_cli.placement.targets import Targeting, target
 from plop_cli.placement.trainers.python import call
 from plop_cli.report import vega
-from plop_cli.report.answers import POINTS, Line
+from plop_cli.report.answers import POINTS, Answer
 from plop_cli.report.charts import layers_of
 from plop_cli.report.figures import draw
+from plop_cli.report.palette import PALETTE
 from plop_cli.report.story import Story
 from plop_cli.runs.axes import AXES
 from plop_cli.runs.rerun import command as score_command
 from plop_cli.version import __version__
+from plop_cli.words import counted, listed
 from plop_registry import Run, TypeScore
 
 HERE = Path(__file__).parent
@@ -51,8 +53,8 @@ def render_html(story: Story, *, written: datetime, command: str, title: str = "
     Args: `written` and `command` are what the page says of itself; `theme` is auto (the reader's own), light or dark.
     """
     environment, figures = _environment(), draw(story)
-    colours = "".join(f"--{name}:light-dark({light},{dark});" for name, (light, dark) in vega.PALETTE.items())
-    swatches = "".join(f".{name}{{--at:var(--{name})}}" for name in vega.PALETTE)
+    colours = "".join(f"--{name}:light-dark({light},{dark});" for name, (light, dark) in PALETTE.items())
+    swatches = "".join(f".{name}{{--at:var(--{name})}}" for name in PALETTE)
     style = f":root{{{colours}}}{swatches}\n{_source(environment, 'style.css')}"
     scripts = [vega.runtime(), _source(environment, "script.js")]
     sections = {
@@ -69,7 +71,7 @@ def render_html(story: Story, *, written: datetime, command: str, title: str = "
         **_told(story, written, command, title),
         figures=figures,
         contents=[(name, text) for name, (text, said) in sections.items() if said],
-        filters=len(story.lines) >= _FILTERED,
+        filters=len(story.answers) >= _FILTERED,
         theme=theme,
         style=Markup(style),
         scripts=[Markup(script) for script in scripts],
@@ -100,7 +102,7 @@ def _told(story: Story, written: datetime, command: str, title: str) -> dict[str
         "title": title or f"Where LoRA belongs: {models} on {tasks}",
         "story": story,
         "cards": len(story.picks) <= _CARDS,
-        "commands": [*dict.fromkeys(score_command(line.run) for line in story.lines), command],
+        "commands": [*dict.fromkeys(score_command(answer.run) for answer in story.answers), command],
         "written": written,
         "version": __version__,
         "resamples": RESAMPLES,
@@ -119,7 +121,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "sort_keys": True}
-    environment.globals["counted"] = _counted
+    environment.globals["counted"] = counted
     environment.filters |= {
         "cell": _cell,
         "day": lambda moment: f"{moment:%Y-%m-%d}",
@@ -129,7 +131,7 @@ def _environment() -> Environment:
         "nfn": _nfn,
         "config": _config,
         "percent": lambda share: "–" if share is None else f"{share:.1%}".replace("%", " %"),
-        "place": lambda run, axis: AXES[axis](run),
+        "axis": lambda run, axis: AXES[axis](run),
         "pairs": lambda values: ", ".join(f"{name} {value}" for name, value in values.items()),
         "score": _score,
         "scored": lambda scores: ", ".join(f"{score.type} {_nfn(score.nfn)}" for score in scores) or "–",
@@ -158,10 +160,6 @@ def _hash(text: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
-def _counted(number: int, what: str) -> str:
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
-
-
 def _nfn(value: float | None) -> str:
     return "–" if value is None or not math.isfinite(value) else f"{value:.3f}"
 
@@ -170,17 +168,17 @@ def _score(run: Run, name: str) -> TypeScore | None:
     return next((score for score in run.types if score.type == name), None)
 
 
-def _grid(line: Line, types: Iterable[str]) -> tuple[list[str], list[tuple[int | str, list[float | None]]]]:
+def _grid(answer: Answer, types: Iterable[str]) -> tuple[list[str], list[tuple[int | str, list[float | None]]]]:
     """An NFN-map as a table: those of `types` that it has, and for each layer a value, or None, for each of them."""
-    cells = line.cells(types)
+    cells = answer.cells(types)
     values = {(cell["layer"], cell["type"]): cell["nfn"] for cell in cells}
     names = list(dict.fromkeys(cell["type"] for cell in cells))
     return names, [(layer, [values.get((layer, name)) for name in names]) for layer in layers_of(cells)]
 
 
-def _config(line: Line) -> str:
+def _config(answer: Answer) -> str:
     """The PEFT config to paste. A type is a path's ending, so it is a target too, unless other modules share it."""
-    run = line.run
+    run = answer.run
     places = {place_of(module.name): module for module in run.modules}
     stacks = [place for place, module in places.items() if module.name != place]
     chosen = [place for place, module in places.items() if module.type in run.recommended]

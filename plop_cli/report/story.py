@@ -16,25 +16,26 @@ from fnmatch import fnmatchcase
 from functools import cached_property
 from statistics import fmean
 
-from plop_cli.comparison.compare import Comparison, compare
-from plop_cli.report.answers import Group, Line, Pick
+from plop_cli.comparison.compare import compare
+from plop_cli.comparison.values import Comparison
+from plop_cli.report.answers import Answer, Group, Pick
 from plop_cli.runs.axes import AXES, in_training_order
 from plop_registry import Registry, RegistryError, Run, SampleMatrix
 
 DRAWN = 50
-"""How many lines have figures: the newest, where there are more."""
+"""How many answers have figures: the newest, where there are more."""
 
 
 @dataclass(frozen=True)
 class Story:
     """Everything that a report says.
 
-    `drawn` are the lines that have figures, of the types that fit `pattern`; `damaged` says why a run's sample matrix
+    `drawn` are the answers that have figures, of the types that fit `pattern`; `damaged` says why a run's sample matrix
     cannot be read, by run id.
     """
 
-    lines: tuple[Line, ...]
-    drawn: tuple[Line, ...]
+    answers: tuple[Answer, ...]
+    drawn: tuple[Answer, ...]
     pattern: str
     matrices: dict[str, SampleMatrix]
     damaged: dict[str, str]
@@ -42,75 +43,76 @@ class Story:
     @property
     def runs(self) -> list[Run]:
         """All runs, newest first."""
-        every = [run for line in self.lines for run in line.runs]
-        return sorted(every, key=lambda run: (run.created_at, run.id), reverse=True)
+        runs = [run for answer in self.answers for run in answer.runs]
+        return sorted(runs, key=lambda run: (run.created_at, run.id), reverse=True)
 
     @cached_property
     def models(self) -> list[str]:
         """Every model."""
-        return list(dict.fromkeys(line.model for line in self.lines))
+        return list(dict.fromkeys(answer.model for answer in self.answers))
 
     @cached_property
     def tasks(self) -> list[str]:
         """Every task."""
-        return list(dict.fromkeys(line.task for line in self.lines))
+        return list(dict.fromkeys(answer.task for answer in self.answers))
 
     @cached_property
     def types(self) -> tuple[str, ...]:
         """The types that are drawn, lowest mean NFN first: the one order of all figures."""
-        found = defaultdict[str, list[float]](list)
-        for score in (score for line in self.drawn for score in line.run.types):
+        values = defaultdict[str, list[float]](list)
+        for score in (score for answer in self.drawn for score in answer.run.types):
             if math.isfinite(score.nfn) and fnmatchcase(score.type, self.pattern):
-                found[score.type].append(score.nfn)
-        return tuple(sorted(found, key=lambda name: (fmean(found[name]), name)))
+                values[score.type].append(score.nfn)
+        return tuple(sorted(values, key=lambda type: (fmean(values[type]), type)))
 
     @cached_property
     def picks(self) -> list[Pick]:
         """What to adapt, by model and set."""
-        found = defaultdict[tuple[str, frozenset[str]], list[Line]](list)
-        for line in self.lines:
-            found[line.model, frozenset(line.run.recommended)].append(line)
-        return [Pick(model, tuple(lines)) for (model, _), lines in found.items()]
+        same = defaultdict[tuple[str, frozenset[str]], list[Answer]](list)
+        for answer in self.answers:
+            same[answer.model, frozenset(answer.run.recommended)].append(answer)
+        return [Pick(model, tuple(answers)) for (model, _), answers in same.items()]
 
     @cached_property
     def groups(self) -> list[Group]:
-        """Every drawn line once: beside its model's other tasks, or where no model has others, its task's models."""
+        """Every drawn answer once: beside its model's other tasks, or where no model has others, its task's models."""
         tasks = self._groups("task")
-        return tasks if any(len(group.lines) > 1 for group in tasks) else self._groups("model")
+        return tasks if any(len(group.answers) > 1 for group in tasks) else self._groups("model")
 
     @cached_property
     def comparisons(self) -> list[tuple[Group, Comparison]]:
         """The tasks of each model and the models on each task, where several have their matrices."""
-        found = []
+        comparisons = []
         for group in (*self._groups("task"), *self._groups("model")):
-            runs = [(line.run, self.matrices[line.run.id]) for line in group.lines if line.run.id in self.matrices]
-            if len(runs) > 1:
-                found.append((group, compare(runs, by=group.by, types=self.pattern)))
-        return found
+            scored = [answer.run for answer in group.answers if answer.run.id in self.matrices]
+            if len(scored) > 1:
+                runs = [(run, self.matrices[run.id]) for run in scored]
+                comparisons.append((group, compare(runs, by=group.by, types=self.pattern)))
+        return comparisons
 
     @property
-    def histories(self) -> list[Line]:
-        """The drawn lines that have several runs."""
-        return [line for line in self.drawn if len(line.runs) > 1]
+    def histories(self) -> list[Answer]:
+        """The drawn answers that have several runs."""
+        return [answer for answer in self.drawn if len(answer.runs) > 1]
 
     @property
     def skipped(self) -> list[tuple[str, str, int, str]]:
         """What was not scored: model, reason, how many modules, and one of them."""
-        found = defaultdict[tuple[str, str], set[str]](set)
-        for line in self.lines:
-            for skipped in line.run.skipped:
-                found[line.model, skipped.reason].add(skipped.name)
-        return [(model, reason, len(names), min(names)) for (model, reason), names in found.items()]
+        modules = defaultdict[tuple[str, str], set[str]](set)
+        for answer in self.answers:
+            for skipped in answer.run.skipped:
+                modules[answer.model, skipped.reason].add(skipped.name)
+        return [(model, reason, len(names), min(names)) for (model, reason), names in modules.items()]
 
     def _groups(self, by: str) -> list[Group]:
-        found = defaultdict[str, list[Line]](list)
-        for line in self.drawn:
-            found[line.model if by == "task" else line.task].append(line)
-        return [Group(name, by, tuple(lines), self._types_of(lines)) for name, lines in found.items()]
+        named = defaultdict[str, list[Answer]](list)
+        for answer in self.drawn:
+            named[answer.model if by == "task" else answer.task].append(answer)
+        return [Group(name, by, tuple(answers), self._types_of(answers)) for name, answers in named.items()]
 
-    def _types_of(self, lines: Sequence[Line]) -> tuple[str, ...]:
-        own = {score.type for line in lines for score in line.run.types}
-        return tuple(name for name in self.types if name in own)
+    def _types_of(self, answers: Sequence[Answer]) -> tuple[str, ...]:
+        own = {score.type for answer in answers for score in answer.run.types}
+        return tuple(type for type in self.types if type in own)
 
 
 def tell(runs: Sequence[Run], registry: Registry, *, types: str = "*") -> Story:
@@ -118,24 +120,30 @@ def tell(runs: Sequence[Run], registry: Registry, *, types: str = "*") -> Story:
 
     Args: `types`, a shell glob: what is drawn and compared.
     """
+    answers = _answers(runs)
+    newest = sorted(range(len(answers)), key=lambda index: answers[index].run.created_at, reverse=True)[:DRAWN]
+    matrices, damaged = {}, {}
+    for index in newest:
+        answer = answers[index]
+        answers[index] = replace(answer, runs=(*answer.runs[:-1], registry.get(answer.run.id)))
+        try:
+            matrices[answer.run.id] = registry.matrix(answer.run.id)
+        except RegistryError as error:
+            damaged[answer.run.id] = str(error)
+    return Story(tuple(answers), tuple(answers[index] for index in sorted(newest)), types, matrices, damaged)
+
+
+def _answers(runs: Sequence[Run]) -> list[Answer]:
+    """An answer for each model and task; a model that was scored in several dtypes is several."""
     dtypes = defaultdict[str, set[str]](set)
     for run in runs:
         dtypes[run.model_id].add(AXES["dtype"](run))
-    found = defaultdict[str, dict[str, list[Run]]](lambda: defaultdict(list))
+    told = defaultdict[str, dict[str, list[Run]]](lambda: defaultdict(list))
     for run in runs:
         model = f"{run.model_id} {AXES['dtype'](run)}" if len(dtypes[run.model_id]) > 1 else run.model_id
-        found[model][run.task_id].append(run)
-    lines = [
-        Line(model, task, tuple(in_training_order(of))) for model, tasks in found.items() for task, of in tasks.items()
+        told[model][run.task_id].append(run)
+    return [
+        Answer(model, task, tuple(in_training_order(group)))
+        for model, tasks in told.items()
+        for task, group in tasks.items()
     ]
-
-    newest = sorted(range(len(lines)), key=lambda place: lines[place].run.created_at, reverse=True)[:DRAWN]
-    matrices, damaged = {}, {}
-    for place in newest:
-        line = lines[place]
-        lines[place] = replace(line, runs=(*line.runs[:-1], registry.get(line.run.id)))
-        try:
-            matrices[line.run.id] = registry.matrix(line.run.id)
-        except RegistryError as error:
-            damaged[line.run.id] = str(error)
-    return Story(tuple(lines), tuple(lines[place] for place in sorted(newest)), types, matrices, damaged)

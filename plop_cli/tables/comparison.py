@@ -9,11 +9,12 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from plop_cli.comparison.compare import Column, Comparison
-from plop_cli.comparison.sentences import basis, listed
+from plop_cli.comparison.sentences import basis
+from plop_cli.comparison.values import Column, Comparison
 from plop_cli.method.significance import LEVEL
+from plop_cli.tables.plain import CHOSEN, plain_table, plus_minus
 from plop_cli.tables.rows import to_markdown
-from plop_cli.tables.run import CHOSEN, error, plain_table
+from plop_cli.words import listed
 
 _TYPE, _RUN = 14, 19  # what the first column and a run's take at least, padding included
 
@@ -54,14 +55,14 @@ def _cell(column: Column, name: str) -> Text:
 
 def _score(column: Column, name: str) -> str:
     score = column.scores[name]
-    return f"{CHOSEN} " * score.recommended + f"{score.nfn:.3f} ± {error(score.stderr)}"
+    return f"{CHOSEN} " * score.recommended + f"{score.nfn:.3f} ± {plus_minus(score.stderr)}"
 
 
 def _difference(column: Column, name: str) -> str:
     difference = column.differences[name]
     if math.isnan(difference.nfn):
         return "–"
-    return "* " * difference.significant + f"{difference.nfn:+.3f} ± {error(difference.stderr)}"
+    return "* " * difference.significant + f"{difference.nfn:+.3f} ± {plus_minus(difference.stderr)}"
 
 
 def _summary(comparison: Comparison, columns: Sequence[Column]) -> dict[str, list[str]]:

@@ -12,7 +12,7 @@ from rich.filesize import decimal
 from rich.measure import Measurement
 from rich.table import Column, Table
 
-from plop_cli.tables.run import model_name, plain_table
+from plop_cli.tables.plain import model_name, plain_table
 from plop_registry import Run
 
 

@@ -10,10 +10,10 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from plop_cli.comparison.sentences import listed
 from plop_cli.placement.placement import Placement
 from plop_cli.placement.ranks import Strategy
-from plop_cli.tables.run import CHOSEN, plain_table
+from plop_cli.tables.plain import CHOSEN, plain_table
+from plop_cli.words import listed
 
 
 def placement_table(placement: Placement) -> RenderableType:
@@ -31,9 +31,9 @@ def placement_table(placement: Placement) -> RenderableType:
 def sentences(placement: Placement) -> Iterator[str]:
     """The recommendation in words: where, how sure, what is in doubt, where the tasks disagree."""
     choice = placement.choice
-    places = listed(choice.chosen) if _of_types(placement) else f"{len(choice.chosen)} single modules"
+    where = listed(choice.chosen) if _of_types(placement) else f"{len(choice.chosen)} single modules"
     sure = "" if math.isnan(choice.confidence) else f" (the same set in {choice.confidence:.1%} of resamples)"
-    yield f"LoRA goes into {places}{sure}."
+    yield f"LoRA goes into {where}{sure}."
     if choice.close:
         wanted = choice.samples_wanted
         remedy = (
@@ -42,9 +42,9 @@ def sentences(placement: Placement) -> Iterator[str]:
             else f"about {_round(wanted):,} more texts per task would likely settle it (--samples)"
         )
         yield f"Too close to call: {listed(choice.close)}; {remedy}."
-    picks = {task: listed(one.chosen) for task, one in placement.by_task.items()}
+    picks = {task: listed(alone.chosen) for task, alone in placement.by_task.items()}
     if len(set(picks.values())) > 1 and _of_types(placement):
-        yield "The tasks disagree: " + "; ".join(f"{task} alone takes {picked}" for task, picked in picks.items()) + "."
+        yield "The tasks disagree: " + "; ".join(f"{task} alone takes {types}" for task, types in picks.items()) + "."
     elif picks and _of_types(placement):
         yield "Each task alone takes the same."
     counts = Counter(sorted({module.place: module.type for module in placement.modules}.values()))
@@ -73,7 +73,7 @@ def _types(placement: Placement) -> Table:
         table.add_row(
             CHOSEN if chosen else "",
             unit,
-            *([f"{nfn:.3f}", *(f"{one.nfn[unit]:.3f}" for one in placement.by_task.values())] if scored else []),
+            *([f"{nfn:.3f}", *(f"{alone.nfn[unit]:.3f}" for alone in placement.by_task.values())] if scored else []),
             *([f"{choice.frequency[unit]:.1%}"] if choice.frequency else []),
             style="bold green" if chosen else "",
         )

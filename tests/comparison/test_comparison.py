@@ -14,6 +14,7 @@ import pytest
 
 import bootstrap
 from plop_cli.comparison.compare import compare
+from plop_cli.comparison.sentences import failures
 from plop_cli.method.significance import common_rows, holm, kendall_tau, two_sided
 from plop_cli.runs.axes import in_training_order, names
 from plop_cli.runs.rerun import command
@@ -316,11 +317,11 @@ def test_conditions_name_what_meets_them(scored: Score) -> None:
     a = scored(np.full((4, 4), [[1.0, 2, 3, 4]]), task_id="a")
     b = scored(np.full((4, 4), [[1.0, 3, 2.06, 4]]), task_id="b")
     c = scored(np.full((4, 3), [[1.01, 2, 3]]), types=TYPES[:3], task_id="c")
-    assert compare([a, b]).failures("changed") == ["b takes v_proj instead of k_proj"]
-    assert compare([a, b]).failures("nfn:0.95") == ["k_proj of b differs by +1.000"]
-    assert compare([a, c]).failures("changed") == []
-    assert compare([a, c]).failures("nfn:0.5") == ["up_proj of c has no counterpart"]
-    assert compare([a, c], types="[qkv]*").failures("nfn:0.5") == []
+    assert failures(compare([a, b]), "changed") == ["b takes v_proj instead of k_proj"]
+    assert failures(compare([a, b]), "nfn:0.95") == ["k_proj of b differs by +1.000"]
+    assert failures(compare([a, c]), "changed") == []
+    assert failures(compare([a, c]), "nfn:0.5") == ["up_proj of c has no counterpart"]
+    assert failures(compare([a, c], types="[qkv]*"), "nfn:0.5") == []
 
 
 # The command that would score a run again

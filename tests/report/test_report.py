@@ -24,11 +24,11 @@ import sqlalchemy as sa
 from typer.testing import CliRunner, Result
 
 from plop_cli.cli.app import app
-from plop_cli.report import story as findings
-from plop_cli.report import vega
+from plop_cli.report import story, vega
 from plop_cli.report.charts import colour_steps
 from plop_cli.report.figures import draw
 from plop_cli.report.page import render_markdown
+from plop_cli.report.palette import PALETTE
 from plop_cli.report.story import tell
 from plop_registry import Registry
 from report_runs import CASES, HOSTILE, START, page, page_of, store
@@ -235,7 +235,7 @@ def test_types_narrow_what_is_drawn(registry: Registry, plop: Plop, tmp_path: Pa
 def test_more_answers_than_can_be_drawn_are_in_the_tables_and_a_note_says_so(
     registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(findings, "DRAWN", 3)
+    monkeypatch.setattr(story, "DRAWN", 3)
     CASES["many"](registry)
     held = Page(page_of(registry))
     maps = [label for label in held.specs if label.startswith("NFN-map")]
@@ -342,7 +342,7 @@ def _contrast(one: str, other: str) -> float:
 @pytest.mark.parametrize("theme", [0, 1], ids=["light", "dark"])
 def test_colours_can_be_read(theme: int) -> None:
     """Text 4.5 : 1, what is drawn 3 : 1; the digits on each step of the NFN-map too."""
-    colours = {name: pair[theme] for name, pair in vega.PALETTE.items()}
+    colours = {name: pair[theme] for name, pair in PALETTE.items()}
     digits = {f"d{step}": "strong" if step in (0, 1, 9, 10) else "ink" for step in range(11)}
     texts = [("ink", "page"), ("muted", "page"), ("chosen", "page"), ("ink", "panel"), ("muted", "panel")]
     for text, ground in [*texts, ("on-chosen", "chosen"), *((text, step) for step, text in digits.items())]:

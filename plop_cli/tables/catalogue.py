@@ -1,0 +1,47 @@
+"""What there is to choose from: the modules of a model, and the built-in tasks."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from plop_cli.tables.plain import plain_table
+from plop_registry import Skipped
+
+if TYPE_CHECKING:
+    from plop_cli.network.modules import LinearModule
+
+
+def modules_table(model: str, modules: Sequence[LinearModule], skipped: Sequence[Skipped]) -> RenderableType:
+    """What would be scored, under which type, and what is skipped and why."""
+    table = plain_table("type", ">modules", "layers", "out × in", "such as")
+    table.title = f"{model}: {len(modules)} modules are scored"
+    for name in dict.fromkeys(module.type for module in modules):
+        members = [module for module in modules if module.type == name]
+        shapes = dict.fromkeys(f"{module.out_features} × {module.in_features}" for module in members)
+        layers = [module.layer for module in members if module.layer is not None]
+        span = f"{min(layers)}–{max(layers)}" if layers else "–"
+        table.add_row(name, str(len(members)), span, ", ".join(shapes), members[0].name)
+    left = plain_table(">modules", "such as", "not scored, because")
+    for reason, count in Counter(skip.reason for skip in skipped).items():
+        left.add_row(str(count), next(skip.name for skip in skipped if skip.reason == reason), reason)
+    return Group(table, left) if skipped else table
+
+
+def tasks_table() -> RenderableType:
+    """The built-in tasks with their sources, and what else TASK can be."""
+    from plop_cli.texts.presets import PRESETS, SAMPLES
+
+    table = plain_table("task", "texts", "source")
+    for name, preset in PRESETS.items():
+        table.add_row(name, preset.about, preset.source)
+    for name, about in SAMPLES.items():
+        table.add_row(name, about, "in this package; needs no hub")
+    return Group(
+        table,
+        Text("Or a file (.jsonl, .json, .csv, .parquet, .txt), org/name[:config][@split] on the hub, or - (stdin)."),
+    )

@@ -1,0 +1,32 @@
+"""What all tables share: their look, and how they write a model, a standard error and a choice."""
+
+from __future__ import annotations
+
+import math
+
+from rich import box
+from rich.table import Table
+
+from plop_registry import Run
+
+CHOSEN = "●"
+"""Marks what gets LoRA."""
+
+
+def plain_table(*headers: str) -> Table:
+    """A plain table; a header that begins with > aligns its column to the right."""
+    table = Table(box=box.SIMPLE_HEAD, title_justify="left", caption_justify="left", title_style="bold")
+    for header in headers:
+        right = header.startswith(">")
+        table.add_column(header.removeprefix(">"), justify="right" if right else "left", no_wrap=right, overflow="fold")
+    return table
+
+
+def model_name(run: Run) -> str:
+    """The model as its user would name it."""
+    return f"{run.model_id}@{run.model_label}" if run.model_label else run.model_id
+
+
+def plus_minus(value: float | None) -> str:
+    """A standard error, or a dash where one sample tells none."""
+    return "–" if value is None or math.isnan(value) else f"{value:.3f}"
