@@ -1,4 +1,4 @@
-"""The command line. One module per command: parse, call, print. Nothing here computes.
+"""The command line: a module for each command, which parses, calls and prints. Nothing here computes.
 
 Commands import what they need when they run, so that `plop --help` and `plop history` do not wait for torch.
 """
@@ -8,14 +8,25 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
+from plop_cli.cli import registry
+from plop_cli.cli.compare import compare
 from plop_cli.cli.console import fail, silence
+from plop_cli.cli.export import export
+from plop_cli.cli.history import history
+from plop_cli.cli.import_ import import_
+from plop_cli.cli.recommend import recommend
+from plop_cli.cli.report import report
+from plop_cli.cli.rm import rm
+from plop_cli.cli.score import score
+from plop_cli.cli.show import show
+from plop_cli.cli.tasks import tasks
 from plop_cli.errors import PlopError
 from plop_cli.processes import rank
 from plop_cli.version import __version__
@@ -75,6 +86,13 @@ def _plop(
     """Where should LoRA adapters go? Score a model's modules on your task's own texts, and put LoRA into the lowest."""
 
 
+_COMMANDS: tuple[Callable[..., None], ...]
+_COMMANDS = (compare, export, history, import_, recommend, report, rm, score, show, tasks)  # in the order of the help
+for _command in _COMMANDS:
+    app.command(_command.__name__.removesuffix("_"))(_command)
+app.add_typer(registry.commands, name="registry")
+
+
 def main() -> None:
     """The `plop` command."""
     # The libraries' own progress bars would break ours, and speak where stderr is no terminal; so do their warnings.
@@ -82,18 +100,3 @@ def main() -> None:
     for library in ("accelerate", "bitsandbytes", "torchao", "torch.utils._pytree"):
         logging.getLogger(library).setLevel(logging.ERROR)
     app()
-
-
-from plop_cli.cli import (  # noqa: E402, F401  (they register themselves on `app`)
-    compare,
-    export,
-    history,
-    import_,
-    recommend,
-    registry,
-    report,
-    rm,
-    score,
-    show,
-    tasks,
-)

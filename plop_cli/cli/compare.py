@@ -9,7 +9,6 @@ from typing import Annotated
 import typer
 
 from plop_cli.cli import filters
-from plop_cli.cli.app import app
 from plop_cli.cli.console import fail, note
 from plop_cli.cli.formats import Format, FormatOption, emit
 
@@ -27,7 +26,6 @@ def _condition(text: str) -> str:
     return text
 
 
-@app.command()
 def compare(
     runs: Annotated[
         list[str] | None,

@@ -9,7 +9,6 @@ from typing import Annotated
 import typer
 
 from plop_cli.cli import filters
-from plop_cli.cli.app import app
 
 
 class Kind(StrEnum):
@@ -18,7 +17,6 @@ class Kind(StrEnum):
     parquet = "parquet"
 
 
-@app.command()
 def export(
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="Where to write.", show_default=False)],
     model: filters.Model = None,

@@ -7,12 +7,10 @@ from typing import Annotated
 import typer
 
 from plop_cli.cli import filters
-from plop_cli.cli.app import app
 from plop_cli.cli.console import note
 from plop_cli.cli.formats import Format, FormatOption, emit
 
 
-@app.command()
 def history(
     model: filters.Model = None,
     task: filters.Task = None,

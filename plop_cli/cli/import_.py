@@ -8,10 +8,8 @@ from typing import Annotated
 import typer
 
 from plop_cli.cli import filters
-from plop_cli.cli.app import app
 
 
-@app.command("import")
 def import_(
     files: Annotated[list[Path], typer.Argument(metavar="FILE", help="JSON lines of plop export.", show_default=False)],
     registry: filters.Registry = None,

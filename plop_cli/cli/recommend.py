@@ -12,7 +12,6 @@ import typer
 from rich.console import Console
 
 from plop_cli.cli import filters, options
-from plop_cli.cli.app import app
 from plop_cli.cli.console import note, out, progress, warn
 from plop_cli.errors import PlopError
 from plop_cli.models.source import Loading
@@ -48,7 +47,6 @@ class Format(StrEnum):
     ms_swift = "ms-swift"
 
 
-@app.command()
 def recommend(
     model: Annotated[
         str,

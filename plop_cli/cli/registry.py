@@ -8,11 +8,13 @@ from typing import Annotated
 import typer
 
 from plop_cli.cli import filters
-from plop_cli.cli.app import app
 from plop_cli.cli.formats import Format, FormatOption, emit
 
-commands = typer.Typer(no_args_is_help=True, rich_markup_mode="rich")
-app.add_typer(commands, name="registry", help="Where the registry is, what it holds, and whether it is sound.")
+commands = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    help="Where the registry is, what it holds, and whether it is sound.",
+)
 
 
 @commands.command()

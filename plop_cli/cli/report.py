@@ -14,7 +14,6 @@ from typing import Annotated, Any
 import typer
 
 from plop_cli.cli import filters
-from plop_cli.cli.app import app
 from plop_cli.errors import PlopError
 
 
@@ -32,7 +31,6 @@ class Theme(StrEnum):
     dark = "dark"
 
 
-@app.command()
 def report(
     runs: Annotated[
         list[str] | None,

@@ -8,12 +8,10 @@ from typing import Annotated
 import typer
 
 from plop_cli.cli import filters
-from plop_cli.cli.app import app
 from plop_cli.cli.console import err
 from plop_cli.errors import PlopError
 
 
-@app.command()
 def rm(
     runs: Annotated[
         list[str],

@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from plop_cli.cli import options
-from plop_cli.cli.app import app
 from plop_cli.cli.console import fail, note, out, print_json, progress, warn
 from plop_cli.models.source import Loading
 
@@ -19,7 +18,6 @@ class By(StrEnum):
     module = "module"
 
 
-@app.command()
 def score(
     models: Annotated[
         list[str],

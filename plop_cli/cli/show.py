@@ -7,13 +7,11 @@ from typing import Annotated
 import typer
 
 from plop_cli.cli import filters
-from plop_cli.cli.app import app
 from plop_cli.cli.console import out
 from plop_cli.cli.formats import Format, FormatOption, emit
 from plop_cli.cli.score import By
 
 
-@app.command()
 def show(
     run: Annotated[
         str,

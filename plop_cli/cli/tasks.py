@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from plop_cli.cli.app import app
 from plop_cli.cli.console import out
 
 
-@app.command()
 def tasks() -> None:
     """List the built-in tasks and what else TASK can be."""
     from plop_cli.tables.catalogue import tasks_table
