@@ -5,6 +5,8 @@
     scores.recommended        # ['v_proj', 'up_proj', 'down_proj']
     model = recommend(scores, rank=16).apply(model)
 
+`score_model`, `recommend_runs`, `compare_runs` and `write_report` do what the commands do, the registry in between.
+
 Importing this package is cheap: torch and transformers come in when a name below is first used.
 """
 
@@ -17,6 +19,10 @@ from plop_cli.version import __version__
 
 if TYPE_CHECKING:
     from plop_cli.errors import PlopError as PlopError
+    from plop_cli.library import compare_runs as compare_runs
+    from plop_cli.library import recommend_runs as recommend_runs
+    from plop_cli.library import score_model as score_model
+    from plop_cli.library import write_report as write_report
     from plop_cli.placement.placement import Placement as Placement
     from plop_cli.placement.recommend import recommend as recommend
     from plop_cli.runs.callback import PlopCallback as PlopCallback
@@ -25,15 +31,35 @@ if TYPE_CHECKING:
 
 
 _HOME = {
-    "score": "scoring.score",
     "NFNScores": "scoring.scores",
-    "recommend": "placement.recommend",
     "Placement": "placement.placement",
     "PlopCallback": "runs.callback",
     "PlopError": "errors",
+    "compare_runs": "library",
+    "recommend": "placement.recommend",
+    "recommend_runs": "library",
+    "score": "scoring.score",
+    "score_model": "library",
+    "write_report": "library",
 }
 
-__all__ = ["NFNScores", "Placement", "PlopCallback", "PlopError", "__version__", "recommend", "score"]
+__all__ = [
+    "NFNScores",
+    "Placement",
+    "PlopCallback",
+    "PlopError",
+    "__version__",
+    "compare_runs",
+    "recommend",
+    "recommend_runs",
+    "score",
+    "score_model",
+    "write_report",
+]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
 
 
 def __getattr__(name: str) -> object:

@@ -16,6 +16,7 @@ HEAVY = "{'torch', 'transformers', 'datasets', 'peft', 'pandas'}"
         "plop_cli",
         "plop_cli.cli.app",
         "plop_cli.runs.grid",
+        "plop_cli.library",
         "plop_cli.models.source",
         "plop_cli.texts.tasks",
         "plop_cli.comparison.compare",
@@ -37,10 +38,11 @@ def test_a_story_is_told_without_what_draws_it() -> None:
     assert subprocess.run([sys.executable, "-c", probe], check=True, capture_output=True, text=True).stdout == "[]\n"
 
 
-def test_the_public_names_come_at_first_use() -> None:
+def test_the_public_names_are_advertised_and_come_at_first_use() -> None:
     import plop_cli
 
-    assert callable(plop_cli.score)
-    assert set(plop_cli.__all__) <= set(dir(plop_cli)) | set(plop_cli._HOME)
+    assert dir(plop_cli) == sorted(plop_cli.__all__)
+    for name in set(dir(plop_cli)) - {"__version__"}:
+        assert callable(getattr(plop_cli, name)), name
     with pytest.raises(AttributeError, match="no attribute 'nonesuch'"):
         _ = plop_cli.nonesuch

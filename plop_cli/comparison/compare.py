@@ -11,12 +11,14 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
+from typing import Any
 
 from plop_cli.comparison import sentences
 from plop_cli.comparison.values import Column, Comparison
 from plop_cli.method.significance import differences, holm, kendall_tau
 from plop_cli.runs.axes import first_difference, names
-from plop_registry import Run, SampleMatrix, TypeScore
+from plop_cli.runs.selection import position, to_compare
+from plop_registry import Registry, Run, SampleMatrix, TypeScore
 
 
 def compare(
@@ -47,6 +49,31 @@ def compare(
         sentence=sentences.sentence(columns, columns[baseline], by),
         notes=tuple(sentences.notes(columns, by)),
     )
+
+
+def compare_stored(
+    registry: Registry,
+    references: Sequence[str] = (),
+    *,
+    by: str | None = None,
+    baseline: str | None = None,
+    **filters: Any,
+) -> tuple[Comparison, int]:
+    """Compare stored runs, and how many older ones were passed over.
+
+    Args:
+        references, by, filters: which runs, as for `selection.to_compare`.
+        baseline: what the others are compared to, a column's name or the start of an id; default the first.
+    """
+    runs, older = to_compare(registry, references, by, filters)
+    called = names(runs, by or first_difference(runs))
+    comparison = compare(
+        [(run, registry.matrix(run.id)) for run in runs],
+        baseline=position(runs, called, baseline) if baseline else 0,
+        by=by,
+        types=filters.get("type") or "*",
+    )
+    return comparison, older
 
 
 def _compared(column: Column, matrix: SampleMatrix, base: Run, base_matrix: SampleMatrix) -> Column:

@@ -15,11 +15,13 @@ from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import cached_property
 from statistics import fmean
+from typing import Any
 
 from plop_cli.comparison.compare import compare
 from plop_cli.comparison.values import Comparison
 from plop_cli.report.answers import Answer, Group, Pick
 from plop_cli.runs.axes import AXES, in_training_order
+from plop_cli.runs.selection import find_runs
 from plop_registry import Registry, RegistryError, Run, SampleMatrix
 
 DRAWN = 50
@@ -131,6 +133,17 @@ def tell(runs: Sequence[Run], registry: Registry, *, types: str = "*") -> Story:
         except RegistryError as error:
             damaged[answer.run.id] = str(error)
     return Story(tuple(answers), tuple(answers[index] for index in sorted(newest)), types, matrices, damaged)
+
+
+def tell_stored(
+    registry: Registry, references: Sequence[str] = (), *, limit: int | None = None, **filters: Any
+) -> Story:
+    """The story of the runs that are named, or of the newest `limit` that fit the filters (`selection.find_runs`)."""
+    if references:
+        runs = [registry.get(reference) for reference in references]
+    else:
+        runs = find_runs(registry, filters, limit=limit)[::-1]
+    return tell(list({run.id: run for run in runs}.values()), registry, types=filters.get("type") or "*")
 
 
 def _answers(runs: Sequence[Run]) -> list[Answer]:
