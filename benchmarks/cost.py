@@ -27,8 +27,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from plop_cli import score
 from plop_cli.models.memory import keep_freed
-from plop_cli.scoring.batches import batches, tokenize
-from plop_cli.scoring.score import default_budget
+from plop_cli.scoring.batches import batches, default_budget, tokenize
 
 HERE = Path(__file__).parent
 GSM8K = HERE.parent.parent / "shared" / "data" / "gsm8k_train_200.jsonl"

@@ -20,14 +20,14 @@ from transformers import AutoModelForCausalLM
 
 from plop_cli import NFNScores, score
 from plop_cli.models.loading import load
-from plop_cli.models.source import identify
+from plop_cli.models.source import Loading, identify
 
 TEXTS = Path(__file__).parent.parent / "plop_cli" / "texts" / "samples" / "math.jsonl"
 
 
 def save_demo(folder: Path) -> None:
     """The demo as a float32 folder: what comes from a GGUF file is not quantized again."""
-    model, tokenizer = load(identify("demo"), dtype="float32", device="cpu")
+    model, tokenizer = load(identify("demo"), Loading(dtype="float32", device="cpu"))
     del model.config.quantization_config
     plain = AutoModelForCausalLM.from_config(model.config, dtype=torch.float32)
     plain.load_state_dict(model.state_dict())
@@ -36,7 +36,7 @@ def save_demo(folder: Path) -> None:
 
 
 def scores(folder: Path, texts: list[str], load_in: str | None) -> NFNScores:
-    model, tokenizer = load(identify(str(folder), load_in=load_in), dtype="float32", device="cpu")
+    model, tokenizer = load(identify(str(folder), Loading(load_in=load_in)), Loading(dtype="float32", device="cpu"))
     return score(model, tokenizer, texts)
 
 

@@ -35,7 +35,8 @@ from experiments.shared.program import (
     table,
 )
 from plop_cli import NFNScores, score
-from plop_cli.method.estimates import by_type, lowest, module_means
+from plop_cli.method.choice import PLOP
+from plop_cli.method.estimates import by_type, module_means
 from plop_cli.method.significance import kendall_tau
 
 SETS = 20
@@ -126,8 +127,8 @@ def _letters(types: Sequence[str]) -> str:
 def tell(results: Results) -> str:
     settings = results["settings"]
     reference = results["ways"]["all questions"]["nfn"]
-    chosen = set(lowest(reference))
-    sets = Counter(frozenset(lowest(one)) for one in results["sets"])
+    chosen = set(PLOP.chosen(reference))
+    sets = Counter(frozenset(PLOP.chosen(one)) for one in results["sets"])
     same = sets[frozenset(chosen)]
     spread = max(max(values) - min(values) for values in zip(*(one.values() for one in results["sets"]), strict=True))
     ways = [
@@ -136,7 +137,7 @@ def tell(results: Results) -> str:
             "texts": f"{found['samples']:,}",
             "tokens": f"{found['tokens']:,}",
             "lowest first": _letters(list(found["nfn"])),
-            "chosen types shared": f"{len(chosen & set(lowest(found['nfn'])))} of {len(chosen)}",
+            "chosen types shared": f"{len(chosen & set(PLOP.chosen(found['nfn'])))} of {len(chosen)}",
             "τ": f"{_tau(reference, found['nfn']):.2f}",
             "largest shift of NFN": f"{max(abs(found['nfn'][kind] / reference[kind] - 1) for kind in reference):.1%}",
         }
@@ -165,7 +166,7 @@ def tell(results: Results) -> str:
     )
     claim = f"""The paper scores one sample of each task, cut at 256 tokens, and does not say how stable the choice is.
     {verdict} Over {settings["sets"]} disjoint sets of {settings["texts_per_set"]} questions the same types,
-    {_letters(lowest(reference))}, were chosen in {same}, and the NFN of a type differed by at most {spread:.3f}.
+    {_letters(PLOP.chosen(reference))}, were chosen in {same}, and the NFN of a type differed by at most {spread:.3f}.
     {without}"""
     done = f"""Done: {called(results)}, float32 unless another precision is named, questions of {pairs_of(results)}'s
     training set, drawn with seed {results["seeds"][0]}. The lengths are of {settings["long_texts"]} texts of five

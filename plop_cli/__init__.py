@@ -13,19 +13,20 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from plop_cli.version import __version__
+
 if TYPE_CHECKING:
     from plop_cli.errors import PlopError as PlopError
     from plop_cli.placement.placement import Placement as Placement
     from plop_cli.placement.recommend import recommend as recommend
     from plop_cli.runs.callback import PlopCallback as PlopCallback
-    from plop_cli.scoring.score import NFNScores as NFNScores
     from plop_cli.scoring.score import score as score
+    from plop_cli.scoring.scores import NFNScores as NFNScores
 
-__version__ = "0.1.0"
 
 _HOME = {
     "score": "scoring.score",
-    "NFNScores": "scoring.score",
+    "NFNScores": "scoring.scores",
     "recommend": "placement.recommend",
     "Placement": "placement.placement",
     "PlopCallback": "runs.callback",

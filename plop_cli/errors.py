@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from importlib.util import find_spec
 
 
 class PlopError(Exception):
@@ -20,3 +21,12 @@ def no_such(what: str, name: str, known: Iterable[str]) -> PlopError:
     return PlopError(
         f"no {what} {name!r}; " + (f"did you mean {near[0]!r}?" if near else f"there is {', '.join(names)}")
     )
+
+
+_EXTRAS = {"peft": "peft", "bitsandbytes": "quant", "torchao": "quant"}
+
+
+def require(package: str, what: str) -> None:
+    """Raise PlopError, naming the extra that brings it, where `what` needs a package that is not installed."""
+    if find_spec(package) is None:
+        raise PlopError(f"{what} needs {package}, which is not installed; pip install 'plop-cli[{_EXTRAS[package]}]'")

@@ -26,7 +26,10 @@ from plop_cli.errors import PlopError
 from plop_registry import RegistryError
 
 if TYPE_CHECKING:
-    from plop_cli.method.estimates import Array
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Array = NDArray[np.float64]
 
 PATIENCE = timedelta(minutes=15)
 """How long processes wait for the slowest: for its weights, or for its last batch."""

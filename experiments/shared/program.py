@@ -29,8 +29,8 @@ from plop_cli import PlopError, __version__
 from plop_cli.method.significance import two_sided
 from plop_cli.models.devices import resolve_device
 from plop_cli.models.loading import load
-from plop_cli.models.source import DEMO, identify
-from plop_cli.texts.tasks import rows_of_file, rows_of_hub
+from plop_cli.models.source import DEMO, Loading, identify
+from plop_cli.texts.readers import rows_of_file, rows_of_hub
 
 RESULTS = Path(os.environ.get("PLOP_EVIDENCE") or Path(__file__).parent.parent / "results")
 """Where programs leave what they find."""
@@ -203,7 +203,7 @@ def write_figures(charts: Mapping[str, alt.TopLevelMixin]) -> None:
 def load_model(name: str = DEMO, dtype: str = "float32") -> tuple[Any, Any]:
     """A causal language model and its tokenizer, on the GPU where there is one, in evaluation mode."""
     model: Any
-    model, tokenizer = load(identify(name), dtype=dtype, device=resolve_device("auto"))
+    model, tokenizer = load(identify(name), Loading(dtype=dtype, device=resolve_device("auto")))
     tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
     if name == DEMO:
         # The GGUF file is quantized, the weights in memory are not; a Trainer would refuse them, and so would saving.

@@ -15,7 +15,6 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from plop_cli import __version__
 from plop_cli.cli import registry
 from plop_cli.cli.compare import compare
 from plop_cli.cli.console import fail, silence
@@ -30,6 +29,7 @@ from plop_cli.cli.show import show
 from plop_cli.cli.tasks import tasks
 from plop_cli.errors import PlopError
 from plop_cli.processes import rank
+from plop_cli.version import __version__
 from plop_registry import RegistryError
 
 _GRACE = 2.0

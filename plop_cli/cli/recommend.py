@@ -15,6 +15,7 @@ from plop_cli.cli import options
 from plop_cli.cli.console import note, out, progress, warn
 from plop_cli.cli.filters import RegistryOption
 from plop_cli.errors import PlopError
+from plop_cli.models.source import Loading
 
 if TYPE_CHECKING:
     from plop_cli.models.source import ModelSource
@@ -143,26 +144,29 @@ def recommend(
         parse_match(match)
     wanted: dict[str, Any] = {"types": types, "below": below, "invert": invert, "exclude": _listed(exclude)}
     parameters = None if budget is None else parse_count(budget)
-    source = _source(model, revision, adapter, load_in, only_config=bool(targets))
-    body = anatomy(skeleton(source, trust_remote_code=trust_remote_code))
-    request = Request(
-        samples=samples,
-        max_length=max_length,
-        batch_tokens=batch_tokens,
-        seed=seed,
+    loading = Loading(
         dtype=dtype.value,
         device=device,
         revision=revision,
-        column=column,
-        template=template,
-        chat=chat,
-        trust_remote_code=trust_remote_code,
-        allow_pickle=allow_pickle,
         adapter=adapter,
         load_in=load_in,
         offload=offload,
         max_memory=max_memory,
         split=device_map is not None,
+        trust_remote_code=trust_remote_code,
+        allow_pickle=allow_pickle,
+    )
+    source = _source(model, loading, only_config=bool(targets))
+    body = anatomy(skeleton(source, loading))
+    request = Request(
+        samples=samples,
+        max_length=max_length,
+        batch_tokens=batch_tokens,
+        seed=seed,
+        column=column,
+        template=template,
+        chat=chat,
+        loading=loading,
         until=confidence,
         rule=rule_of(sorted({module.type for module in body.modules}), **wanted),
     )
@@ -186,15 +190,13 @@ def _listed(names: str | None) -> list[str]:
     return [name.strip() for name in (names or "").split(",") if name.strip()]
 
 
-def _source(
-    model: str, revision: str | None, adapter: str | None, load_in: str | None, *, only_config: bool
-) -> ModelSource:
+def _source(model: str, loading: Loading, *, only_config: bool) -> ModelSource:
     from plop_cli.models.source import ModelSource, identify
 
     folder = Path(model).expanduser()
     if only_config and (folder / "config.json").is_file():
         return ModelSource(id=folder.resolve().name, label="", revision="", folder=folder)
-    return identify(model, revision, adapter=adapter, load_in=load_in)
+    return identify(model, loading)
 
 
 def _scores(

@@ -8,11 +8,12 @@ import typer
 
 from plop_cli.cli import options
 from plop_cli.cli.console import fail, note, out, print_json, progress, warn
+from plop_cli.cli.filters import RegistryOption
+from plop_cli.models.source import Loading
 
 if TYPE_CHECKING:
     from plop_cli.runs.grid import Cell
     from plop_registry import Run
-from plop_cli.cli.filters import RegistryOption
 
 
 def score(
@@ -72,8 +73,20 @@ def score(
 
     Example: [bold]plop score demo --task sample/math --map[/bold]
     """
+    loading = Loading(
+        dtype=dtype.value,
+        device=device,
+        revision=revision,
+        adapter=adapter,
+        load_in=load_in,
+        offload=offload,
+        max_memory=max_memory,
+        split=device_map is not None,
+        trust_remote_code=trust_remote_code,
+        allow_pickle=allow_pickle,
+    )
     if list_modules:
-        _list_modules(models, revision, include or [], json=json, trust_remote_code=trust_remote_code)
+        _list_modules(models, loading, include or [], json=json)
         return
     if not tasks:
         raise typer.BadParameter("give at least one, such as --task math or --task sample/math", param_hint="--task")
@@ -85,22 +98,13 @@ def score(
         max_length=max_length,
         batch_tokens=batch_tokens,
         seed=seed,
-        dtype=dtype.value,
-        device=device,
-        revision=revision,
         column=column,
         template=template,
         chat=chat,
         include=tuple(include or ()),
-        trust_remote_code=trust_remote_code,
-        allow_pickle=allow_pickle,
+        loading=loading,
         force=force,
         until=confidence if until_decided else None,
-        adapter=adapter,
-        load_in=load_in,
-        offload=offload,
-        max_memory=max_memory,
-        split=device_map is not None,
     )
     cells = []
     with Registry(registry) as store:
@@ -139,9 +143,7 @@ def _show(run: Run, *, by: str, nfn_map: bool) -> None:
         out().print(map_table(run))
 
 
-def _list_modules(
-    models: list[str], revision: str | None, include: list[str], *, json: bool, trust_remote_code: bool
-) -> None:
+def _list_modules(models: list[str], loading: Loading, include: list[str], *, json: bool) -> None:
     from plop_cli.models.loading import skeleton
     from plop_cli.models.source import identify
     from plop_cli.network.modules import linear_modules
@@ -149,8 +151,8 @@ def _list_modules(
 
     documents = []
     for model in models:
-        source = identify(model, revision)
-        modules, skipped = linear_modules(skeleton(source, trust_remote_code=trust_remote_code), include)
+        source = identify(model, loading)
+        modules, skipped = linear_modules(skeleton(source, loading), include)
         if json:
             documents.append(modules_dict(model, modules, skipped))
         else:

@@ -11,7 +11,7 @@ matrices. NumPy only.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import count, takewhile
@@ -57,6 +57,14 @@ class Rule:
         inside = np.zeros(nfn.shape, dtype=bool)
         np.put_along_axis(inside, np.argsort(keys, axis=-1, kind="stable")[..., :count], True, axis=-1)
         return inside & ~np.isnan(nfn)
+
+    def chosen(self, nfn: Mapping[str, float]) -> list[str]:
+        """The units that are in, given the NFN of each, best first; equals go by name."""
+        units = sorted(unit for unit in nfn if unit not in self.exclude)
+        values = np.array([nfn[unit] for unit in units])
+        order = np.argsort(-values if self.invert else values, kind="stable")
+        inside = self.mask(values)
+        return [units[index] for index in order if inside[index]]
 
 
 PLOP = Rule()
@@ -111,13 +119,15 @@ def looks(samples: int, until: float) -> list[tuple[int, float]]:
 
 
 def choose(tasks: Sequence[Samples], rule: Rule, *, seed: int = 0) -> Choice:
-    """Apply `rule` to the mean over `tasks`, which have the same units and `LEAST_SAMPLES` each or more."""
+    """Apply `rule` to the mean over `tasks`, which have the same units. One sample does not tell how sure that is."""
     units = [unit for unit in tasks[0].nfn if unit not in rule.exclude]
     nfn = np.mean([[task.nfn[unit] for unit in units] for task in tasks], axis=0)
     inside = rule.mask(nfn)
     order = np.argsort(nfn, kind="stable")
     values = {units[index]: float(nfn[index]) for index in order}
-    chosen = [units[index] for index in (order[::-1] if rule.invert else order) if inside[index]]
+    chosen = rule.chosen(values)
+    if min(len(task.sums) for task in tasks) < 2:
+        return Choice(values, chosen, dict.fromkeys(units, math.nan))
     redrawn = rule.mask(np.mean([_redrawn(task, units, seed + index) for index, task in enumerate(tasks)], axis=0))
     confidence = float((redrawn == inside).all(axis=1).mean())
     frequency = dict(zip(units, redrawn.mean(axis=0).tolist(), strict=True))

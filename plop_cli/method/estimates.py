@@ -72,12 +72,6 @@ def default_count(types: int) -> int:
     return 3 if types >= 6 else math.ceil(types / 2)
 
 
-def lowest(nfn: dict[str, float], count: int | None = None) -> list[str]:
-    """The types that PLoP adapts (Step 3): the `count` lowest NFN, lowest first; ties go by name."""
-    ranked = sorted(nfn, key=lambda name: (nfn[name], name))
-    return ranked[: default_count(len(ranked)) if count is None else count]
-
-
 def resampled_types(
     sums: Array, counts: Array, types: Sequence[str], *, resamples: int = RESAMPLES, seed: int = 0
 ) -> tuple[list[str], Array]:
@@ -92,22 +86,3 @@ def resampled_types(
         drawn = by_type((weights @ sums) / (weights @ counts), types)
     names = sorted(drawn)
     return names, np.stack([drawn[name] for name in names], axis=1)
-
-
-def confidence(
-    sums: Array, counts: Array, types: Sequence[str], count: int | None = None, *, seed: int = 0
-) -> tuple[float, dict[str, float]]:
-    """How sure the recommended set is: the share of bootstrap resamples that recommend the very same set.
-
-    Returns that share, and for each type how often it is in the set. One sample says nothing: (NaN, all NaN).
-    """
-    if len(sums) < 2:
-        return math.nan, dict.fromkeys(types, math.nan)
-    chosen = set(lowest({name: float(v) for name, v in by_type(module_means(sums, counts), types).items()}, count))
-    names, drawn = resampled_types(sums, counts, types, seed=seed)
-    take = default_count(len(names)) if count is None else count
-    order = np.argsort(np.where(np.isnan(drawn), np.inf, drawn), axis=1, kind="stable")[:, :take]
-    inside = np.zeros(drawn.shape, dtype=bool)
-    np.put_along_axis(inside, order, True, axis=1)
-    same = (inside == np.array([name in chosen for name in names])).all(axis=1)
-    return float(same.mean()), dict(zip(names, inside.mean(axis=0).tolist(), strict=True))

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from plop_cli.errors import PlopError
-from plop_cli.models.source import ModelSource
+from plop_cli.models.memory import available_memory
+from plop_cli.models.source import Loading, ModelSource
 
 
 def resolve_device(device: str) -> str:
@@ -33,36 +35,25 @@ def _accelerator_possible() -> bool:
     return sys.platform != "linux" or any(Path(driver).exists() for driver in drivers)
 
 
-def resolve_dtype(dtype: str, device: str, source: ModelSource, *, offloaded: bool = False) -> tuple[str, str | None]:
-    """What `--dtype auto` means here, and a note where that needs saying.
+def resolve_dtype(loading: Loading, source: ModelSource) -> tuple[Loading, str | None]:
+    """The loading with what `--dtype auto` means here, and a note where that needs saying.
 
     bfloat16 on CUDA; elsewhere float32, unless its 4 bytes a weight do not fit in memory: then the checkpoint's own.
     Weights that stay quantized or out of memory need no such room.
     """
-    if dtype != "auto":
-        return dtype, None
-    if device.startswith("cuda"):
-        return "bfloat16", None
-    if offloaded or (source.quantization and not source.gguf_file):
-        return "float32", None
+    if loading.dtype != "auto":
+        return loading, None
+    if loading.device.startswith("cuda"):
+        return replace(loading, dtype="bfloat16"), None
+    float32 = replace(loading, dtype="float32")
+    if loading.offload or (source.quantization and not source.gguf_file):
+        return float32, None
     needed, free = 4 * source.elements.total(), available_memory()
     stored = {"BF16": "bfloat16", "F16": "float16"}
     own = stored.get(max(source.elements, key=source.elements.__getitem__, default="F32"), "float32")
     if needed <= free or own == "float32":
-        return "float32", None
+        return float32, None
     return (
-        own,
+        replace(loading, dtype=own),
         f"{source} would take {needed / 1e9:.1f} GB in float32 and {free / 1e9:.1f} GB are free: using its {own}",
     )
-
-
-def available_memory() -> int:
-    """Bytes this process may still take: what the machine has free, or its control group leaves it."""
-    import psutil
-
-    free: int = psutil.virtual_memory().available
-    try:
-        limit, used = (int(Path(f"/sys/fs/cgroup/memory.{what}").read_text()) for what in ("max", "current"))
-    except (OSError, ValueError):  # no control group, or "max": no limit
-        return free
-    return min(free, limit - used)

@@ -14,66 +14,60 @@ import torch
 import transformers
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
 
-from plop_cli.errors import PlopError
+from plop_cli.errors import PlopError, require
 from plop_cli.models import quantization
-from plop_cli.models.source import ModelSource
-from plop_cli.network.modules import body
-from plop_cli.network.offload import placement, trim_between_layers
+from plop_cli.models.device_map import device_map, trim_between_layers
+from plop_cli.models.source import Loading, ModelSource
+from plop_cli.network.body import body
 
 
-def load(
-    source: ModelSource,
-    *,
-    dtype: str,
-    device: str,
-    trust_remote_code: bool = False,
-    allow_pickle: bool = False,
-    offload: str | None = None,
-    max_memory: str | None = None,
-    split: bool = False,
-) -> tuple[torch.nn.Module, PreTrainedTokenizerBase]:
+def load(source: ModelSource, loading: Loading) -> tuple[torch.nn.Module, PreTrainedTokenizerBase]:
     """The model, in evaluation mode and with its adapter merged, and its tokenizer.
 
-    Args: `device`, `offload`, `max_memory` and `split` say where the weights go (`offload.placement`).
+    Args: `loading`, with a dtype and a device that are not "auto".
 
     Raises PlopError where the files are damaged or incomplete, where weights are pickled and that is not allowed, where
     the model needs code of its own and that is not trusted, and where a package for it is missing.
     """
-    if source.pickled and not allow_pickle:
-        raise PlopError(
-            f"the weights of {source} are pickled, and unpickling runs code; convert them to safetensors, "
-            "or give --allow-pickle if you trust their author"
-        )
-    if offload and (source.load_in or source.adapter):
-        raise PlopError("--offload reads weights as they are in the files; leave out --load-in, and merge the adapter")
-    if source.adapter:
-        quantization.require("peft", f"the adapter {source.adapter}")
-    if package := quantization.package_of(source.quantization):
-        quantization.require(package, f"{source} in {source.quantization}")
-    folder = _folder(source)
-    options: dict[str, Any] = {"trust_remote_code": trust_remote_code, "gguf_file": source.gguf_file}
-    wanted = {"dtype": getattr(torch, dtype), "use_safetensors": not source.pickled}
-    wanted |= placement(device, offload=offload, max_memory=max_memory, split=split)
-    if offload == "disk":  # for weights that cannot be read from the files as they are
+    _check_loadable(source, loading)
+    folder, dtype = _folder(source), getattr(torch, loading.dtype)
+    options: dict[str, Any] = {"trust_remote_code": loading.trust_remote_code, "gguf_file": source.gguf_file}
+    wanted = {"dtype": dtype, "use_safetensors": not source.pickled, **device_map(loading)}
+    if loading.offload == "disk":  # for weights that cannot be read from the files as they are
         scratch = tempfile.TemporaryDirectory(prefix="plop-offload-")
         wanted["offload_folder"] = scratch.name
     if source.load_in:
-        wanted["quantization_config"] = quantization.config_for(source.load_in, getattr(torch, dtype))
+        wanted["quantization_config"] = quantization.config_for(source.load_in, dtype)
     with _clear_errors(source):
         tokenizer = _tokenizer(source, folder, options)
-        model, report = _auto_class(folder, source, trust_remote_code).from_pretrained(
+        model, report = _auto_class(folder, source, loading).from_pretrained(
             folder, output_loading_info=True, **wanted, **options
         )
     if set(tokenizer.get_vocab().values()) <= set(tokenizer.all_special_ids):  # transformers makes one up, empty
         raise PlopError(f"{source} has no tokenizer; put the files of its base model's tokenizer into the folder")
     _check_complete(source, model, report["missing_keys"])
-    if offload == "disk":
+    if loading.offload == "disk":
         weakref.finalize(model, scratch.cleanup)
         trim_between_layers(model)
     if source.adapter:
         with _clear_errors(source):
             model = _merged(model, source.adapter)
     return model.eval(), tokenizer
+
+
+def _check_loadable(source: ModelSource, loading: Loading) -> None:
+    """Raise PlopError for what is not allowed, not possible, or needs a package that is not here."""
+    if source.pickled and not loading.allow_pickle:
+        raise PlopError(
+            f"the weights of {source} are pickled, and unpickling runs code; convert them to safetensors, "
+            "or give --allow-pickle if you trust their author"
+        )
+    if loading.offload and (source.load_in or source.adapter):
+        raise PlopError("--offload reads weights as they are in the files; leave out --load-in, and merge the adapter")
+    if source.adapter:
+        require("peft", f"the adapter {source.adapter}")
+    if package := quantization.package_of(source.quantization):
+        require(package, f"{source} in {source.quantization}")
 
 
 def _tokenizer(source: ModelSource, folder: Path, options: Mapping[str, Any]) -> PreTrainedTokenizerBase:
@@ -93,15 +87,16 @@ def _merged(model: torch.nn.Module, adapter: Path) -> torch.nn.Module:
     return merged
 
 
-def skeleton(source: ModelSource, *, trust_remote_code: bool = False) -> torch.nn.Module:
+def skeleton(source: ModelSource, loading: Loading = Loading()) -> torch.nn.Module:
     """The model on the meta device: every module and shape, no weight."""
     folder = _folder(source, only_config=True)
     with _clear_errors(source):
-        config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code, gguf_file=source.gguf_file)
-        factory = _auto_class(folder, source, trust_remote_code)
+        trusted = loading.trust_remote_code
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=trusted, gguf_file=source.gguf_file)
+        factory = _auto_class(folder, source, loading)
         with torch.device("meta"):
             make = getattr(factory, "from_config", None) or factory._from_config
-            model: torch.nn.Module = make(config, **({"trust_remote_code": True} if trust_remote_code else {}))
+            model: torch.nn.Module = make(config, **({"trust_remote_code": True} if trusted else {}))
     return model
 
 
@@ -118,13 +113,13 @@ def _folder(source: ModelSource, *, only_config: bool = False) -> Path:
     return folder
 
 
-def _auto_class(folder: Path, source: ModelSource, trust_remote_code: bool) -> Any:
+def _auto_class(folder: Path, source: ModelSource, loading: Loading) -> Any:
     """The class that the checkpoint was saved from, so that its head is known for what it is."""
     if source.gguf_file:
         return AutoModelForCausalLM
-    config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=loading.trust_remote_code)
     custom = getattr(config, "auto_map", None) or {}
-    if trust_remote_code and custom:
+    if loading.trust_remote_code and custom:
         return AutoModelForCausalLM if "AutoModelForCausalLM" in custom else AutoModel
     named = getattr(transformers, (config.architectures or [""])[0], None)
     return named or (AutoModelForCausalLM if type(config) in AutoModelForCausalLM._model_mapping else AutoModel)

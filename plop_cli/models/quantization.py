@@ -8,11 +8,8 @@ from __future__ import annotations
 
 import mmap
 from collections.abc import Mapping
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
-
-from plop_cli.errors import PlopError
 
 LOAD_IN = {"4bit": "nf4", "8bit": "int8"}
 """What `--load-in` takes, and the names of what comes out."""
@@ -28,6 +25,12 @@ def name_of(config: Mapping[str, Any]) -> str:
         kind = config["quant_type"]
         return f"torchao-{kind if isinstance(kind, str) else kind['default']['_type']}"
     return f"{method}-{config['bits']}bit" if "bits" in config else str(method)
+
+
+def quantization_of(model: Any) -> str | None:
+    """The name for what the weights of a model in memory are quantized to; None where they are not."""
+    config = getattr(getattr(model, "config", None), "quantization_config", None)
+    return name_of(config if isinstance(config, dict) else config.to_dict()) if config else None
 
 
 def name_of_gguf(file: Path) -> str:
@@ -59,10 +62,3 @@ def package_of(name: str | None) -> str | None:
     if name in ("nf4", "fp4", "int8"):
         return "bitsandbytes"
     return "torchao" if name and name.startswith("torchao-") else None
-
-
-def require(package: str, what: str) -> None:
-    """Raise PlopError, naming the extra that brings it, where `what` needs a package that is not installed."""
-    if find_spec(package) is None:
-        extra = "peft" if package == "peft" else "quant"
-        raise PlopError(f"{what} needs {package}, which is not installed; pip install 'plop-cli[{extra}]'")

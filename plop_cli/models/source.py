@@ -29,6 +29,28 @@ _TRAINING_STATE = {"trainer_state.json", "generation_config.json"} | {
 
 
 @dataclass(frozen=True)
+class Loading:
+    """How a model is found and loaded: one value from the command line to `from_pretrained`.
+
+    `dtype` is float32, bfloat16, float16 or auto; `device` is cpu, cuda, cuda:N, mps or auto. `revision` is a branch,
+    tag or commit on the hub; `adapter` the folder of a PEFT adapter for the model; `load_in` "4bit" or "8bit"
+    (bitsandbytes). `offload` says where weights go that do not fit ("cpu" or "disk"), `max_memory` what they may take
+    on each device, such as "2GB"; `split` is over all GPUs.
+    """
+
+    dtype: str = "auto"
+    device: str = "auto"
+    revision: str | None = None
+    adapter: str | None = None
+    load_in: str | None = None
+    offload: str | None = None
+    max_memory: str | None = None
+    split: bool = False
+    trust_remote_code: bool = False
+    allow_pickle: bool = False
+
+
+@dataclass(frozen=True)
 class ModelSource:
     """A model as found, before a weight is read.
 
@@ -56,23 +78,19 @@ class ModelSource:
         return f"{self.id}@{self.label}" if self.label else self.id
 
 
-def identify(
-    model: str, revision: str | None = None, *, adapter: str | None = None, load_in: str | None = None
-) -> ModelSource:
+def identify(model: str, loading: Loading = Loading()) -> ModelSource:
     """Find MODEL: `demo`, a .gguf file, a folder of a model or of an adapter, or a hub id (`org/name@revision`).
-
-    Args: `adapter`, the folder of a PEFT adapter for it; `load_in`, "4bit" or "8bit".
 
     Raises PlopError where there is no such model or it holds no weights, or where it is quantized already.
     """
-    source = _find(model, revision)
-    if adapter is not None:
-        source = _adapted(Path(adapter).expanduser(), source)
-    if load_in is None:
+    source = _find(model, loading.revision)
+    if loading.adapter is not None:
+        source = _adapted(Path(loading.adapter).expanduser(), source)
+    if loading.load_in is None:
         return source
     if source.quantization:
         raise PlopError(f"{source} is quantized already ({source.quantization}); leave out --load-in")
-    return replace(source, load_in=load_in, quantization=quantization.LOAD_IN[load_in])
+    return replace(source, load_in=loading.load_in, quantization=quantization.LOAD_IN[loading.load_in])
 
 
 def _find(model: str, revision: str | None) -> ModelSource:

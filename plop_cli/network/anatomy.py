@@ -25,7 +25,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from transformers import PreTrainedModel
 
-from plop_cli.network.modules import LinearModule, body, linear_modules
+from plop_cli.network.body import body
+from plop_cli.network.modules import LinearModule, linear_modules
 
 _PRODUCTS = {"mm", "addmm", "bmm", "baddbmm"}
 

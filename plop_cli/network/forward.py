@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from plop_cli.errors import PlopError
-from plop_cli.network.modules import body
+from plop_cli.network.body import body
 
 Forward = Callable[[Tensor, Tensor], object]
 """Takes input_ids and mask, both (batch, length), the mask True on real tokens; what it returns is of no use."""
@@ -58,3 +58,22 @@ def _start_token(model: PreTrainedModel) -> int:
     config = model.config
     candidates = [getattr(config, name, None) for name in ("decoder_start_token_id", "bos_token_id", "pad_token_id")]
     return next((token for token in candidates if token is not None), 0)
+
+
+def check_length(model: nn.Module, max_length: int) -> None:
+    """Raise PlopError where texts of `max_length` tokens are more than the model has positions for."""
+    if max_length < 1:
+        raise PlopError(f"max_length is {max_length}; give at least 1")
+    if (config := getattr(model, "config", None)) is None:
+        return
+    limit = getattr(config.get_text_config(), "max_position_embeddings", None)
+    limit = limit and limit - _positions_before_the_first(model, limit)
+    if limit and max_length > limit:
+        raise PlopError(f"the model has {limit} positions; give --max-length {limit} or less")
+
+
+def _positions_before_the_first(model: nn.Module, positions: int) -> int:
+    """RoBERTa and its kin count positions from the one after the padding's."""
+    words = model.get_input_embeddings() if isinstance(model, PreTrainedModel) else None
+    tables = (m for m in model.modules() if isinstance(m, nn.Embedding) and m is not words)
+    return next((m.padding_idx + 1 for m in tables if m.num_embeddings == positions and m.padding_idx is not None), 0)

@@ -7,18 +7,16 @@ in the module tree.
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import count
 
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from plop_cli.errors import PlopError
+from plop_cli.names import layer_of, module_types, place_of
 from plop_cli.network import experts
-from plop_cli.placement.targets import place_of
+from plop_cli.network.body import body, ids_within, tower, towers
 from plop_registry import Skipped
 
 
@@ -60,41 +58,14 @@ class LinearModule:
         return place_of(self.name)
 
 
-def body(model: nn.Module) -> nn.Module:
-    """The part of the model that the pass runs: without output head, and of a multimodal model the language model.
-
-    T5 alone keeps its output head where its encoder and decoder are; `forward.py` runs around it.
-    """
-    if not isinstance(model, PreTrainedModel):
-        return model
-    if model.config.get_text_config() is not model.config and not model.config.is_encoder_decoder:
-        language_model: nn.Module = model.get_decoder()
-        return language_model
-    base: nn.Module = model.base_model
-    return base
-
-
-def towers(model: nn.Module) -> dict[str, nn.Module]:
-    """The encoders of a multimodal model that stand beside its language model, by what they encode: "vision"."""
-    if not isinstance(model, PreTrainedModel):
-        return {}
-    config, text = model.config, model.config.get_text_config()
-    keys = [key for key in config.sub_configs if key.endswith("_config") and getattr(config, key, text) is not text]
-    kinds = {id(getattr(config, key)): key.removesuffix("_config") for key in keys}
-    found: dict[str, nn.Module] = {}
-    for module in model.modules():
-        if isinstance(module, PreTrainedModel) and (kind := kinds.get(id(module.config))):
-            found.setdefault(kind, module)
-    return found
-
-
 def linear_modules(model: nn.Module, include: Sequence[str] = ()) -> tuple[list[LinearModule], list[Skipped]]:
     """Every linear map in the model's body, in module order, and every other module that holds weights, with a reason.
 
     Works on the meta device. nn.Linear, its quantized subclasses, transformers' Conv1D, and each expert of a stack
     count as linear. `include` names towers to score too; PlopError where the model has none, or texts do not reach it.
     """
-    inside = _ids([body(model)]) - _ids(towers(model).values()) | _ids(_tower(model, kind) for kind in include)
+    included = [tower(model, kind) for kind in include]
+    inside = ids_within([body(model)]) - ids_within(towers(model).values()) | ids_within(included)
     reasons = _Reasons(model, inside)
     scored: list[tuple[str, nn.Module, str]] = []
     skipped: list[Skipped] = []
@@ -109,30 +80,6 @@ def linear_modules(model: nn.Module, include: Sequence[str] = ()) -> tuple[list[
             scored.append((name, module, "weight"))
     types = module_types([place for place, _, _ in scored])
     return [linear for place, module, of in scored for linear in _maps(place, types[place], module, of)], skipped
-
-
-def layer_of(name: str) -> int | None:
-    """The index of the block: the first number in the path."""
-    return next((int(part) for part in name.split(".") if part.isdigit()), None)
-
-
-def module_types(names: Sequence[str]) -> dict[str, str]:
-    """The type of each module name: the last part of its path, extended to the left while two places share it.
-
-    Places are paths without their block numbers: every `layers.N.mlp.up_proj` is one place, and its type is `up_proj`.
-    GPT-2's `attn.c_proj` and `mlp.c_proj` are two places with one last part, so both keep the part before it.
-    """
-    places = {name: tuple(part for part in name.split(".") if not part.isdigit()) for name in names}
-    distinct = set(places.values())
-    suffix = {place: next(_unique_suffixes(place, distinct)) for place in distinct}
-    return {name: suffix[place] for name, place in places.items()}
-
-
-def _unique_suffixes(place: tuple[str, ...], places: set[tuple[str, ...]]) -> Iterator[str]:
-    for length in count(1):
-        end = place[-length:]
-        if length >= len(place) or not any(other[-length:] == end for other in places if other != place):
-            yield ".".join(end)
 
 
 def _maps(place: str, kind: str, module: nn.Module, parameter: str) -> Iterator[LinearModule]:
@@ -150,9 +97,9 @@ class _Reasons:
 
     def __init__(self, model: nn.Module, inside: set[int]) -> None:
         self._model, self._inside = model, inside
-        self._towers = {kind: _ids([tower]) for kind, tower in towers(model).items()}
+        self._towers = {kind: ids_within([tower]) for kind, tower in towers(model).items()}
         self._head = model.get_output_embeddings() if isinstance(model, PreTrainedModel) else None
-        self._base = _ids([model.base_model]) if isinstance(model, PreTrainedModel) else set()
+        self._base = ids_within([model.base_model]) if isinstance(model, PreTrainedModel) else set()
 
     def against(self, name: str, module: nn.Module) -> str | None:
         """Why this module is not scored; None when it is."""
@@ -175,30 +122,12 @@ class _Reasons:
         return f"{kind} holds vectors, no matrix" if vectors else f"{kind} is not a linear layer"
 
     def _elsewhere(self, module: int) -> str:
-        for kind, tower in self._towers.items():
-            if module in tower:
+        for kind, members in self._towers.items():
+            if module in members:
                 return f"the {kind} tower: texts do not run through it"
         if module in self._base:
             return "beside the language model: it joins what the towers see to the text"
         return "a head on top of the model's body: it is not run"
-
-
-def _tower(model: nn.Module, kind: str) -> nn.Module:
-    """The tower to include; PlopError where there is none, or one that is not run by texts."""
-    found, name = towers(model), type(model).__name__
-    if kind not in found:
-        others = f"it has {', '.join(found)}" if found else f"leave out --include {kind}"
-        raise PlopError(f"{name} has no {kind} tower; {others}")
-    takes = list(inspect.signature(found[kind].forward).parameters)
-    if "input_ids" not in takes:
-        raise PlopError(
-            f"the {kind} tower of {name} takes {takes[0]}, which texts do not give; leave out --include {kind}"
-        )
-    return found[kind]
-
-
-def _ids(parts: Iterable[nn.Module]) -> set[int]:
-    return {id(module) for part in parts for module in part.modules()}
 
 
 def _is_router(model: nn.Module, name: str, module: nn.Module) -> bool:

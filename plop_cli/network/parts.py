@@ -19,7 +19,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import accumulate, pairwise
 from typing import Any
 
 import torch
@@ -50,12 +49,6 @@ def in_parts(model: nn.Module, modules: Sequence[LinearModule], device: torch.de
         _record(model, [question for question in questions.values() if any(question.readings())], device)
         known = {kind: questions[kind].answer() if kind in questions else _of_experts(m) for kind, m in first.items()}
     return [replace(module, parts=known[module.type, module.out_features]) for module in modules]
-
-
-def columns_of_parts(modules: Sequence[LinearModule]) -> list[range]:
-    """The meter's columns for the parts of each module: they follow those of all modules."""
-    ends = accumulate((len(module.parts) for module in modules), initial=len(modules))
-    return [range(start, end) for start, end in pairwise(ends)]
 
 
 def _attention(heads: int, width: int, out: int) -> Iterator[Parts]:

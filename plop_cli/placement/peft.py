@@ -1,16 +1,12 @@
-"""PEFT: what `LoraConfig` is called with, the `LoraConfig` itself, and the adapted model."""
+"""What PEFT's `LoraConfig` is called with, and that configuration itself."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
-from plop_cli.errors import PlopError
-from plop_cli.placement.targets import adapted
-
-if TYPE_CHECKING:
-    from torch import nn
-
-    from plop_cli.placement.placement import Placement
+from plop_cli.errors import require
+from plop_cli.placement.targets import Targeting
 
 _TASKS = {
     "ForCausalLM": "CAUSAL_LM",
@@ -21,14 +17,16 @@ _TASKS = {
 }
 
 
-def arguments(placement: Placement) -> dict[str, Any]:
-    """What `LoraConfig` is called with. What says nothing new is left out."""
-    targets, parameters = placement.targeting
+def arguments(
+    architecture: str, targeting: Targeting, *, rank: int, alpha: int, rslora: bool = False
+) -> dict[str, Any]:
+    """What `LoraConfig` is called with to adapt `targeting` in a model of this class. What says nothing is left out."""
+    targets, parameters = targeting
     return {
-        **({"task_type": kind} if (kind := task_type(placement.architecture)) else {}),
-        "r": placement.rank,
-        "lora_alpha": placement.alpha,
-        **({"use_rslora": True} if placement.rslora else {}),
+        **({"task_type": kind} if (kind := task_type(architecture)) else {}),
+        "r": rank,
+        "lora_alpha": alpha,
+        **({"use_rslora": True} if rslora else {}),
         "target_modules": targets if isinstance(targets, str) else list(targets),
         **({"target_parameters": list(parameters)} if parameters else {}),
     }
@@ -39,26 +37,9 @@ def task_type(architecture: str) -> str | None:
     return next((kind for ending, kind in _TASKS.items() if architecture.endswith(ending)), None)
 
 
-def lora_config(placement: Placement) -> Any:
-    """`peft.LoraConfig`; PlopError where PEFT is not installed."""
-    try:
-        from peft import LoraConfig
-    except ModuleNotFoundError as error:
-        raise PlopError('this needs PEFT, which is not installed; pip install "plop-cli[peft]"') from error
-    return LoraConfig(**arguments(placement))
+def lora_config(arguments: Mapping[str, Any]) -> Any:
+    """`peft.LoraConfig` with these arguments; PlopError where PEFT is not installed."""
+    require("peft", "a LoraConfig")
+    from peft import LoraConfig
 
-
-def apply(placement: Placement, model: nn.Module) -> Any:
-    """The PEFT model. The model is not touched where it is another one than was scored."""
-    config = lora_config(placement)
-    from peft import get_peft_model
-
-    has = {name for name, _ in model.named_parameters()}
-    stacks = [stack for stack in placement.stacks if stack in has]
-    found = adapted(placement.targeting, [name for name, _ in model.named_modules()], stacks)
-    if sorted(found) != sorted(placement.matched_modules):
-        raise PlopError(
-            f"the placement is of {len(placement.matched_modules)} modules of a {placement.architecture}, and this "
-            f"{type(model).__name__} has {len(found)} that fit; give the model that was scored"
-        )
-    return get_peft_model(model, config)
+    return LoraConfig(**arguments)

@@ -14,7 +14,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from plop_cli.errors import PlopError
 from plop_cli.method.choice import Choice
+from plop_cli.placement.peft import arguments, lora_config
 from plop_cli.placement.ranks import BYTES, Linear, Strategy, cost, rank_for
 from plop_cli.placement.targets import Targeting, Targets, adapted, target
 from plop_registry.runs import finite
@@ -76,20 +78,32 @@ class Placement:
         """Of all adapters: r·(in + out) for each module."""
         return self.rank * cost(self.modules)
 
+    @property
+    def lora_arguments(self) -> dict[str, Any]:
+        """What PEFT's `LoraConfig` is called with."""
+        return arguments(self.architecture, self.targeting, rank=self.rank, alpha=self.alpha, rslora=self.rslora)
+
     def lora_config(self) -> Any:
         """PEFT's `LoraConfig`. Raises PlopError where PEFT is not installed."""
-        from plop_cli.placement.peft import lora_config
-
-        return lora_config(self)
+        return lora_config(self.lora_arguments)
 
     def apply(self, model: nn.Module) -> Any:
         """The PEFT model: `model` with an adapter on each of `modules`, all else frozen.
 
         Raises PlopError where PEFT is not installed, or `model` does not have the modules that were scored.
         """
-        from plop_cli.placement.peft import apply
+        config = self.lora_config()
+        from peft import get_peft_model
 
-        return apply(self, model)
+        has = {name for name, _ in model.named_parameters()}
+        stacks = [stack for stack in self.stacks if stack in has]
+        fitting = adapted(self.targeting, [name for name, _ in model.named_modules()], stacks)
+        if sorted(fitting) != sorted(self.matched_modules):
+            raise PlopError(
+                f"the placement is of {len(self.matched_modules)} modules of a {self.architecture}, and this "
+                f"{type(model).__name__} has {len(fitting)} that fit; give the model that was scored"
+            )
+        return get_peft_model(model, config)
 
     def matched_rank(self, strategy: Strategy) -> int:
         """The rank at which a strategy has as many parameters as this placement, rounded down; 0 is none."""

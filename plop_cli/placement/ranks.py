@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from plop_cli.errors import PlopError, no_such
-from plop_cli.placement.targets import place_of
+from plop_cli.names import place_of
 
 Rounding = Literal["down", "up", "nearest"]
 

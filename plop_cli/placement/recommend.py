@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from plop_cli.errors import PlopError, no_such
 from plop_cli.method.choice import LEAST_SAMPLES, Choice, Rule, Samples, choose
+from plop_cli.names import place_of
 from plop_cli.placement.placement import Placement
 from plop_cli.placement.ranks import Linear, Rounding, cost, rank_of, strategies
-from plop_cli.placement.targets import place_of
 from plop_registry import ModuleScore, Run, SampleMatrix, Skipped
 
 if TYPE_CHECKING:

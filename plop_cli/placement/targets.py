@@ -30,11 +30,6 @@ class Targeting(NamedTuple):
     parameters: tuple[str, ...] = ()
 
 
-def place_of(name: str) -> str:
-    """What PEFT can target: the module, or of an expert (`experts.down_proj[3]`) the parameter that it shares."""
-    return name.partition("[")[0]
-
-
 def target(wanted: Collection[str], names: Collection[str], stacks: Collection[str] = ()) -> Targeting:
     """The shortest that adapt exactly `wanted`, out of the modules `names` and the experts' parameters, `stacks`."""
     redirected = {name for name in wanted if stacks and name.rpartition(".")[2] in _TAKEN_FOR_EXPERTS}

@@ -21,13 +21,13 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from plop_cli import __version__
 from plop_cli.method.choice import SETTLED
 from plop_cli.method.estimates import RESAMPLES
 from plop_cli.method.significance import LEVEL
-from plop_cli.placement.peft import task_type
+from plop_cli.names import place_of
+from plop_cli.placement.peft import arguments
 from plop_cli.placement.ranks import DEFAULT_RANK
-from plop_cli.placement.targets import Targeting, place_of, target
+from plop_cli.placement.targets import Targeting, target
 from plop_cli.placement.trainers.python import call
 from plop_cli.report import vega
 from plop_cli.report.answers import POINTS, Answer
@@ -37,6 +37,7 @@ from plop_cli.report.palette import PALETTE
 from plop_cli.report.story import Story
 from plop_cli.runs.axes import AXES
 from plop_cli.runs.rerun import command as score_command
+from plop_cli.version import __version__
 from plop_cli.words import counted, listed
 from plop_registry import Run, TypeScore
 
@@ -182,16 +183,9 @@ def _config(answer: Answer) -> str:
     stacks = [place for place, module in places.items() if module.name != place]
     chosen = [place for place, module in places.items() if module.type in run.recommended]
     names = [name for name in (*places, *(skipped.name for skipped in run.skipped)) if name not in stacks]
-    targets, parameters = target(chosen, names, stacks) if chosen else Targeting(tuple(run.recommended))
-    arguments = {
-        "task_type": task_type(run.architecture),
-        "r": DEFAULT_RANK,
-        "lora_alpha": 2 * DEFAULT_RANK,
-        "target_modules": targets if isinstance(targets, str) else list(targets),
-        "target_parameters": list(parameters),
-    }
-    known = {name: value for name, value in arguments.items() if value}
-    return f"from peft import LoraConfig\n\n{call('config = LoraConfig', known).rstrip()}"
+    targeting = target(chosen, names, stacks) if chosen else Targeting(tuple(run.recommended))
+    keywords = arguments(run.architecture, targeting, rank=DEFAULT_RANK, alpha=2 * DEFAULT_RANK)
+    return f"from peft import LoraConfig\n\n{call('config = LoraConfig', keywords).rstrip()}"
 
 
 def _sureness(confidence: float | None) -> str:

@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
-import platform
 import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from plop_cli import __version__
 from plop_cli.errors import PlopError
 from plop_cli.network.adapters import merged
+from plop_cli.network.weights import WeightsHash
+from plop_cli.runs.identity import Identity
 from plop_cli.scoring.score import score
 from plop_cli.texts.tasks import Task, load_task
-from plop_registry import Registry, RegistryError, run_key
+from plop_registry import Registry, RegistryError
 
 _log = logging.getLogger(__name__)
 
@@ -90,7 +88,7 @@ class PlopCallback(TrainerCallback):  # type: ignore[misc]
             )
         if kwargs.get("processing_class") is None:
             raise PlopError("the Trainer has no tokenizer; give it processing_class=tokenizer")
-        self._began, self._spent, self._weights = time.perf_counter(), 0.0, _Weights()
+        self._began, self._spent, self._weights = time.perf_counter(), 0.0, WeightsHash()
         self._registry.upgrade()
         self._score(args, state, control, **kwargs)
 
@@ -118,23 +116,15 @@ class PlopCallback(TrainerCallback):  # type: ignore[misc]
         tokenizer = getattr(processing_class, "tokenizer", processing_class)
         with _same_randomness(model), merged(model) as plain:
             scores = score(plain, tokenizer, task.texts, **self._options)
-        identity = {
-            "model_revision": self._weights.revision(model),
-            "task_id": task.id,
-            "task_revision": task.revision,
-            "texts_hash": task.texts_hash,
-        }
-        run = scores.as_run(
-            key=run_key(settings=scores.settings, **identity),
+        identity = Identity(
             model_id=self._model or Path(args.output_dir).resolve().name,
             model_label=f"checkpoint-{state.global_step}",
-            plop_version=__version__,
-            versions={"python": platform.python_version()}
-            | {name: version(name) for name in ("torch", "transformers", "tokenizers", "numpy")},
-            **identity,
+            model_revision=self._weights.revision(model),
+            task=task,
+            settings=scores.settings,
         )
         with self._registry as registry:
-            registry.add(run, scores.matrix)
+            registry.add(identity.run(scores), scores.matrix)
         seconds = time.perf_counter() - started
         self._spent += seconds
         self._tell(
@@ -155,32 +145,6 @@ class PlopCallback(TrainerCallback):  # type: ignore[misc]
         due = control.should_log
         self._log(metrics)
         control.should_log = due
-
-
-class _Weights:
-    """What identifies weights in memory. A weight without gradient is hashed once for as long as it has none."""
-
-    def __init__(self) -> None:
-        self._frozen: dict[str, bytes] = {}
-
-    def revision(self, model: nn.Module) -> str:
-        """sha256 over names, dtypes, shapes and values of all parameters and buffers."""
-        known = self._frozen
-        self._frozen = {
-            name: known.get(name) or _digest(weight)
-            for name, weight in model.named_parameters()
-            if not weight.requires_grad
-        }
-        whole = hashlib.sha256()
-        for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
-            whole.update(f"{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\n".encode())
-            whole.update(self._frozen.get(name) or _digest(tensor))
-        return whole.hexdigest()
-
-
-def _digest(tensor: Tensor) -> bytes:
-    content = tensor.detach().cpu().contiguous().flatten().view(torch.uint8)
-    return hashlib.sha256(content.numpy().data).digest()
 
 
 @contextmanager

@@ -95,3 +95,13 @@ def _render(tokenizer: PreTrainedTokenizerBase, text: Text) -> str:
     turns = [{"role": "user", "content": text}] if isinstance(text, str) else text
     rendered: str = tokenizer.apply_chat_template(turns, tokenize=False)
     return rendered
+
+
+def default_budget(device: torch.device, offloaded: bool = False) -> int:
+    """Tokens per forward: what fits a CPU's caches, or what fills an accelerator.
+
+    More where each forward fetches weights from elsewhere, which then takes a small part of the time.
+    """
+    if device.type == "cpu":
+        return 4096 if offloaded else 512
+    return 65536 if offloaded else 16384

@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from plop_cli.method import estimates, nfn
+from plop_cli.method.choice import PLOP, Samples, choose
 from plop_cli.method.estimates import Array
 from plop_cli.network.modules import LinearModule
-from plop_cli.network.parts import columns_of_parts
-from plop_cli.scoring.probes import Fit, Operator, fit_to_average
+from plop_cli.scoring.meter import columns_of_parts
+from plop_cli.scoring.probes import Operator
 from plop_cli.texts.text import Text, text_ids
-from plop_registry import ModuleScore, PartScore, SampleMatrix, TypeScore
+from plop_registry import ModuleScore, PartScore, SampleMatrix, Skipped, TypeScore
+
+
+@dataclass(frozen=True)
+class Fit:
+    """The columns that have a score; the modules that have none, with the reason; and what to warn of."""
+
+    kept: list[int]
+    left_out: list[Skipped]
+    warnings: list[str]
 
 
 @dataclass(frozen=True)
@@ -94,8 +104,7 @@ def summarize(
         )
     )
     type_means = estimates.by_type(means, types)
-    recommended = estimates.lowest({name: float(value) for name, value in type_means.items()})
-    whole, each = estimates.confidence(sums, counts, types, seed=seed)
+    choice = choose([Samples(sums, counts, types)], PLOP, seed=seed)
     squared, errors = estimates.by_type(means_squared, types), estimates.by_type(phi, types)
     type_scores = tuple(
         TypeScore(
@@ -104,9 +113,44 @@ def summarize(
             nfn=float(type_means[name]),
             nfn_squared=float(squared[name]),
             stderr=float(estimates.standard_error(errors[name][:, None])[0]),
-            recommended=name in recommended,
-            confidence=each[name],
+            recommended=name in choice.chosen,
+            confidence=choice.frequency[name],
         )
         for name in sorted(type_means, key=lambda name: (type_means[name], name))
     )
-    return type_scores, module_scores, whole
+    return type_scores, module_scores, choice.confidence
+
+
+def fit_to_average(
+    modules: Sequence[LinearModule], operators: Sequence[Operator], sums: Array, counts: Array, misfits: set[int]
+) -> Fit:
+    """Which modules have a score. Experts that saw no token are counted, an entry for each parameter of each layer."""
+    fit, idle = Fit([], [], []), Counter[str]()
+    for column, (module, operator) in enumerate(zip(modules, operators, strict=True)):
+        reason = None
+        if column in misfits:
+            reason = "it is not called with one input per token"
+        elif not counts[:, column].any():
+            reason = "it saw no token"
+        elif operator.baseline.norm == 0:
+            reason = "its weight is zero"
+        elif not np.isfinite([*operator.baseline, sums[:, column].sum()]).all():
+            reason = "its input or output is not finite"
+        if reason is None:
+            fit.kept.append(column)
+            if operator.rank is not None:
+                full = min(module.in_features, module.out_features)
+                fit.warnings.append(f"{module.name} has rank {operator.rank}, and its shape allows {full}")
+        elif reason == "it saw no token" and module.expert is not None:
+            idle[module.place] += 1
+        else:
+            fit.left_out.append(Skipped(module.name, reason))
+            fit.warnings.append(f"{module.name} is left out: {reason}")
+    of = Counter(module.place for module in modules)
+    fit.left_out.extend(Skipped(place, f"{n} of {of[place]} experts saw no token") for place, n in idle.items())
+    if idle:
+        total = sum(of[place] for place in idle)
+        fit.warnings.append(
+            f"{idle.total()} of {total} expert weights saw no token and have no score; more texts reach more of them"
+        )
+    return fit

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from typing import cast
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from plop_cli.method import nfn
-from plop_cli.method.estimates import Array
 from plop_cli.network import experts
 from plop_cli.network.modules import LinearModule, Part
 from plop_cli.network.offload import fetched
-from plop_registry import Skipped
 
 
 @dataclass(frozen=True)
@@ -100,47 +96,3 @@ def _experts(first: LinearModule, u: Tensor) -> Iterator[Operator]:
     for r_of_rows, q_of_rows in zip(torch.stack(r).cpu(), q.tolist(), strict=True):
         whole, *parts = map(nfn.expectation, r_of_rows, q_of_rows)
         yield Operator(None, whole, tuple(parts))
-
-
-@dataclass(frozen=True)
-class Fit:
-    """The columns that have a score; the modules that have none, with the reason; and what to warn of."""
-
-    kept: list[int]
-    left_out: list[Skipped]
-    warnings: list[str]
-
-
-def fit_to_average(
-    modules: Sequence[LinearModule], operators: Sequence[Operator], sums: Array, counts: Array, misfits: set[int]
-) -> Fit:
-    """Which modules have a score. Experts that saw no token are counted, an entry for each parameter of each layer."""
-    fit, idle = Fit([], [], []), Counter[str]()
-    for column, (module, operator) in enumerate(zip(modules, operators, strict=True)):
-        reason = None
-        if column in misfits:
-            reason = "it is not called with one input per token"
-        elif not counts[:, column].any():
-            reason = "it saw no token"
-        elif operator.baseline.norm == 0:
-            reason = "its weight is zero"
-        elif not np.isfinite([*operator.baseline, sums[:, column].sum()]).all():
-            reason = "its input or output is not finite"
-        if reason is None:
-            fit.kept.append(column)
-            if operator.rank is not None:
-                full = min(module.in_features, module.out_features)
-                fit.warnings.append(f"{module.name} has rank {operator.rank}, and its shape allows {full}")
-        elif reason == "it saw no token" and module.expert is not None:
-            idle[module.place] += 1
-        else:
-            fit.left_out.append(Skipped(module.name, reason))
-            fit.warnings.append(f"{module.name} is left out: {reason}")
-    of = Counter(module.place for module in modules)
-    fit.left_out.extend(Skipped(place, f"{n} of {of[place]} experts saw no token") for place, n in idle.items())
-    if idle:
-        total = sum(of[place] for place in idle)
-        fit.warnings.append(
-            f"{idle.total()} of {total} expert weights saw no token and have no score; more texts reach more of them"
-        )
-    return fit

@@ -44,7 +44,7 @@ def modules_dict(model: str, modules: Sequence[LinearModule], skipped: Sequence[
 
 def tasks_table() -> RenderableType:
     """The built-in tasks with their sources, and what else TASK can be."""
-    from plop_cli.texts.tasks import PRESETS, SAMPLES
+    from plop_cli.texts.presets import PRESETS, SAMPLES
 
     table = plain_table("task", "texts", "source")
     for name, preset in PRESETS.items():

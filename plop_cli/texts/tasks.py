@@ -11,9 +11,7 @@ import hashlib
 import json
 import re
 import sys
-import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -22,11 +20,10 @@ from typing import Any
 
 import numpy as np
 
-from plop_cli import hub
 from plop_cli.errors import PlopError
+from plop_cli.texts.presets import PRESETS, SAMPLES
+from plop_cli.texts.readers import FORMATS, Row, rows_of_file, rows_of_hub, rows_of_stream
 from plop_cli.texts.text import Text, text_hash
-
-Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -42,59 +39,6 @@ class Task:
     def texts_hash(self) -> str:
         """sha256 over the texts, in order."""
         return hashlib.sha256(b"".join(map(text_hash, self.texts))).hexdigest()
-
-
-@dataclass(frozen=True)
-class Preset:
-    """A task of the paper: a hub data set, and the text that the paper's released code makes of a row."""
-
-    dataset: str
-    config: str | None
-    split: str
-    text: Callable[[Row], str]
-    about: str
-
-    @property
-    def source(self) -> str:
-        """The data set as TASK would name it."""
-        return self.dataset + (f":{self.config}" if self.config else "") + f"@{self.split}"
-
-
-def _lettered(row: Row) -> str:
-    return "\n".join([row["question"], *(f"{chr(65 + i)}. {choice}" for i, choice in enumerate(row["choices"]))])
-
-
-PRESETS = {
-    "math": Preset("openai/gsm8k", "main", "train", lambda row: row["question"], "GSM8K questions"),
-    "code": Preset(
-        "openai/openai_humaneval",
-        None,
-        "test",
-        lambda row: f"# Write a Python function\n{row['prompt']}",
-        "HumanEval prompts",
-    ),
-    "history": Preset(
-        "cais/mmlu", "high_school_european_history", "test", _lettered, "MMLU European history, with choices"
-    ),
-    "logic": Preset("cais/mmlu", "logical_fallacies", "test", _lettered, "MMLU logical fallacies, with choices"),
-    "metamath": Preset("meta-math/MetaMathQA", None, "train", lambda row: row["query"], "MetaMathQA queries"),
-    "anli": Preset(
-        "facebook/anli",
-        None,
-        "train_r1",
-        lambda row: f"{row['premise']}\n{row['hypothesis']}",
-        "ANLI round 1, premise and hypothesis",
-    ),
-}
-
-SAMPLES = {
-    "sample/math": "word problems, written for plop",
-    "sample/code": "Python function stubs, written for plop",
-    "sample/history": "European history questions with choices, written for plop",
-    "sample/logic": "fallacy and reasoning questions with choices, written for plop",
-}
-
-_READERS = {".jsonl": "json", ".json": "json", ".csv": "csv", ".parquet": "parquet", ".txt": "text"}
 
 
 def load_task(
@@ -125,7 +69,7 @@ def load_task(
     chosen = (f":{column}" if column else "") + (f":{template}" if template else "")
     if task == "-":
         content = sys.stdin.buffer.read()
-        rows = _lines(content)
+        rows = rows_of_stream(content)
         text_of = _text_of(rows, "standard input", column, template)
         return _draw("-" + chosen, _sha256(content), rows, text_of, samples, seed)
     path = Path(task).expanduser()
@@ -133,7 +77,7 @@ def load_task(
         rows, revision = rows_of_file(path), _sha256(path.read_bytes())
         return _draw(path.name + chosen, revision, rows, _text_of(rows, task, column, template), samples, seed)
     match = re.fullmatch(r"(?P<name>[\w.-]+/[\w.-]+)(:(?P<config>[^@]+))?(@(?P<split>.+))?", task)
-    if match is None or path.suffix in _READERS or task.startswith((".", "sample/")):
+    if match is None or path.suffix in FORMATS or task.startswith((".", "sample/")):
         near = difflib.get_close_matches(task, [*PRESETS, *SAMPLES], 1, 0.5)
         meant = f"did you mean {near[0]!r}?" if near else "give a preset, a file, org/name on the hub, or -"
         raise PlopError(f"no task {task!r}; {meant} (plop tasks lists them)")
@@ -187,76 +131,6 @@ def _guessed(row: Row, source: str) -> str:
         if name in row:
             return name
     raise PlopError(f"which column of {source} is the text? give --column; there are {', '.join(row)}")
-
-
-def _lines(content: bytes) -> list[Row]:
-    """Standard input: JSON lines if the first line is a JSON object, else a text per line."""
-    lines = content.decode("utf-8", "replace").splitlines()
-    if not any(line.strip() for line in lines):
-        raise PlopError("standard input is empty; give a text per line, or JSON lines")
-    if next(line for line in lines if line.strip()).lstrip().startswith("{"):
-        return [row for _, row in _parsed(lines, "standard input")]
-    return [{"text": line} for line in lines]
-
-
-def _parsed(lines: Sequence[str], source: str) -> Iterator[tuple[int, Row]]:
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            raise PlopError(f"{source}, line {number}: malformed JSON ({error}); mend or remove the line") from error
-        if not isinstance(row, dict):
-            raise PlopError(f"{source}, line {number}: not a JSON object; write one object per line")
-        yield number, row
-
-
-def rows_of_file(path: Path) -> Sequence[Row]:
-    """The rows of a .jsonl, .json, .csv, .parquet or .txt file. Raises PlopError where it cannot be read."""
-    if not path.is_file():
-        raise PlopError(f"no file {path}; check the path")
-    if path.suffix not in _READERS:
-        raise PlopError(f"{path} is of no known kind; give one of {', '.join(_READERS)}")
-    content = path.read_bytes()
-    if not content.strip():
-        raise PlopError(f"{path} is empty; give at least one text")
-    if path.suffix == ".jsonl":  # the reader behind `datasets` does not say which line is malformed
-        for _ in _parsed(content.decode("utf-8", "replace").splitlines(), str(path)):
-            pass
-    with _datasets(str(path)) as datasets, tempfile.TemporaryDirectory() as scratch:
-        rows: Sequence[Row] = datasets.load_dataset(
-            _READERS[path.suffix], data_files=str(path), split="train", cache_dir=scratch, keep_in_memory=True
-        )
-    return rows
-
-
-def rows_of_hub(name: str, config: str | None, split: str | None) -> tuple[Sequence[Row], str]:
-    """The rows of a split of a data set on the hub, and their commit. Raises PlopError where it cannot be read."""
-    info = hub.ask(name, None, "dataset")
-    if info is None:
-        hub.work_offline()
-    with _datasets(name, offline=info is None) as datasets:
-        rows = datasets.load_dataset(name, config, split=split or "train", revision=info.sha if info else None)
-    # Without the hub, the folder that the cached rows lie in names the commit.
-    return rows, info.sha if info else Path(rows.cache_files[0]["filename"]).parent.name
-
-
-@contextmanager
-def _datasets(source: str, *, offline: bool = False) -> Iterator[Any]:
-    """The `datasets` library, whose errors of many kinds all mean that this source cannot be read."""
-    import datasets
-
-    datasets.disable_progress_bars()
-    datasets.logging.set_verbosity_error()
-    datasets.config.HF_HUB_OFFLINE = datasets.config.HF_HUB_OFFLINE or offline
-    try:
-        yield datasets
-    except Exception as error:
-        if offline:
-            raise hub.unreachable(f"the data set {source!r}") from error
-        reason = " ".join(str(error.__cause__ or error).split()) or type(error).__name__
-        raise PlopError(f"{source} cannot be read as a data set ({reason[:300]}); check its name and form") from error
 
 
 def _sha256(content: bytes) -> str:

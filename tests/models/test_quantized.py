@@ -17,7 +17,7 @@ from plop_cli.cli.app import app
 from plop_cli.models import quantization
 from plop_cli.models import source as models
 from plop_cli.models.loading import load
-from plop_cli.models.source import identify
+from plop_cli.models.source import Loading, identify
 from real_model import sample_texts
 from small_models import byte_tokenizer, qwen2
 
@@ -52,19 +52,19 @@ def bnb(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same as a bitsandbytes nf4 checkpoint."""
     pytest.importorskip("bitsandbytes", reason="pip install 'plop-cli[quant]' is missing")
     folder = tmp_path_factory.mktemp("bnb") / "tiny-nf4"
-    model, tokenizer = load(identify(str(tiny), load_in="4bit"), dtype="float32", device="cpu")
+    model, tokenizer = load(identify(str(tiny), Loading(load_in="4bit")), Loading(dtype="float32", device="cpu"))
     model.save_pretrained(folder)  # before its first forward: bitsandbytes repacks weights for the CPU, and saves those
     tokenizer.save_pretrained(folder)
     return folder
 
 
 @pytest.fixture
-def asked(request: pytest.FixtureRequest, tiny: Path) -> dict[str, Any]:
+def asked(request: pytest.FixtureRequest, tiny: Path) -> tuple[Any, ...]:
     """Arguments of `identify` for each kind of quantized weights."""
     if request.param in quantization.LOAD_IN:
         pytest.importorskip("bitsandbytes", reason="pip install 'plop-cli[quant]' is missing")
-        return {"model": str(tiny), "load_in": request.param}
-    return {"model": str(request.getfixturevalue(request.param))}
+        return str(tiny), Loading(load_in=request.param)
+    return (str(request.getfixturevalue(request.param)),)
 
 
 # What the products are off W z by, with W as it is after quantization: bitsandbytes computes nf4 in bfloat16 on some
@@ -75,12 +75,12 @@ def asked(request: pytest.FixtureRequest, tiny: Path) -> dict[str, Any]:
     indirect=["asked"],
 )
 def test_the_score_is_that_of_the_map_that_the_module_computes(
-    asked: dict[str, Any], name: str | None, tolerance: float
+    asked: tuple[Any, ...], name: str | None, tolerance: float
 ) -> None:
     """Against Definition 1 with W read off the module column by column."""
-    source = identify(**asked)
+    source = identify(*asked)
     assert source.quantization == (name or "torchao-Int8WeightOnlyConfig")
-    model, tokenizer = load(source, dtype="float32", device="cpu")
+    model, tokenizer = load(source, Loading(dtype="float32", device="cpu"))
     scores = score(model, tokenizer, TEXTS)
     assert scores.settings["quantization"] == source.quantization
     names = [module.name for module in scores.modules]
@@ -97,9 +97,9 @@ def columns(module: Any) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("asked", ["4bit", "8bit"], indirect=True)
-def test_twice_the_same_model_gives_the_same_digits(asked: dict[str, Any]) -> None:
+def test_twice_the_same_model_gives_the_same_digits(asked: tuple[Any, ...]) -> None:
     """Also after the forward passes in which bitsandbytes repacks its weights."""
-    model, tokenizer = load(identify(**asked), dtype="float32", device="cpu")
+    model, tokenizer = load(identify(*asked), Loading(dtype="float32", device="cpu"))
     first, second = (score(model, tokenizer, TEXTS).modules for _ in range(2))
     assert first == second
 
@@ -145,16 +145,16 @@ def test_names(config: dict[str, Any], name: str) -> None:
 
 def test_what_is_quantized_is_not_quantized_again() -> None:
     with pytest.raises(PlopError, match=r"is quantized already \(gguf-Q4_1\); leave out --load-in"):
-        identify("demo", load_in="4bit")
+        identify("demo", Loading(load_in="4bit"))
 
 
 @pytest.mark.parametrize(("asked", "package"), [("4bit", "bitsandbytes"), ("torchao", "torchao")], indirect=["asked"])
 def test_a_missing_package_is_said_with_the_extra_that_brings_it(
-    asked: dict[str, Any], package: str, monkeypatch: pytest.MonkeyPatch
+    asked: tuple[Any, ...], package: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(quantization, "find_spec", lambda name: None)
+    monkeypatch.setattr("plop_cli.errors.find_spec", lambda name: None)
     with pytest.raises(PlopError, match=rf"needs {package}, .*pip install 'plop-cli\[quant\]'"):
-        load(identify(**asked), dtype="float32", device="cpu")
+        load(identify(*asked), Loading(dtype="float32", device="cpu"))
 
 
 def test_list_modules_knows_a_quantized_checkpoint(bnb: Path, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from plop_cli.models import devices, fingerprints
 from plop_cli.models import source as models
 from plop_cli.models.devices import resolve_device, resolve_dtype
 from plop_cli.models.loading import load, skeleton
-from plop_cli.models.source import ModelSource, identify
+from plop_cli.models.source import Loading, ModelSource, identify
 from small_models import byte_tokenizer, qwen2
 
 
@@ -41,7 +42,7 @@ def copy(saved: Path, tmp_path: Path) -> Path:
 
 def refusal(model: str) -> str:
     with pytest.raises(PlopError) as caught:
-        load(identify(model), dtype="float32", device="cpu")
+        load(identify(model), Loading(dtype="float32", device="cpu"))
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -83,7 +84,7 @@ def test_hashes_are_computed_once_and_again_after_a_change(copy: Path, monkeypat
 
 
 def test_a_loaded_model_is_whole_and_in_evaluation_mode(saved: Path) -> None:
-    model, tokenizer = load(identify(str(saved)), dtype="bfloat16", device="cpu")
+    model, tokenizer = load(identify(str(saved)), Loading(dtype="bfloat16", device="cpu"))
     assert type(model).__name__ == "Qwen2ForCausalLM"
     assert {parameter.dtype for parameter in model.parameters()} == {torch.bfloat16}
     assert not model.training
@@ -127,11 +128,11 @@ def test_a_folder_without_tokenizer(copy: Path) -> None:
 
 
 def test_pickled_weights_need_permission(copy: Path) -> None:
-    model, _ = load(identify(str(copy)), dtype="float32", device="cpu")
+    model, _ = load(identify(str(copy)), Loading(dtype="float32", device="cpu"))
     (copy / "model.safetensors").unlink()
     torch.save(model.state_dict(), copy / "pytorch_model.bin")
     assert "--allow-pickle" in refusal(str(copy))
-    again, _ = load(identify(str(copy)), dtype="float32", device="cpu", allow_pickle=True)
+    again, _ = load(identify(str(copy)), Loading(dtype="float32", device="cpu", allow_pickle=True))
     assert torch.equal(next(again.parameters()), next(model.parameters()))
 
 
@@ -172,10 +173,11 @@ def test_a_device_that_is_not_here() -> None:
 def test_auto_is_the_checkpoints_own_dtype_where_float32_does_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     source = ModelSource("m", "", "r", None, elements=Counter({"BF16": 10**9, "F32": 1000}))
     monkeypatch.setattr(devices, "available_memory", lambda: 5 * 10**9)
-    assert resolve_dtype("auto", "cpu", source) == ("float32", None)
+    here = Loading(device="cpu")
+    assert resolve_dtype(here, source) == (replace(here, dtype="float32"), None)
     monkeypatch.setattr(devices, "available_memory", lambda: 3 * 10**9)
-    dtype, note = resolve_dtype("auto", "cpu", source)
-    assert dtype == "bfloat16"
+    loading, note = resolve_dtype(here, source)
+    assert loading.dtype == "bfloat16"
     assert note == "m would take 4.0 GB in float32 and 3.0 GB are free: using its bfloat16"
-    assert resolve_dtype("auto", "cuda", source) == ("bfloat16", None)
-    assert resolve_dtype("float16", "cpu", source) == ("float16", None)
+    assert resolve_dtype(Loading(device="cuda"), source)[0].dtype == "bfloat16"
+    assert resolve_dtype(Loading(dtype="float16", device="cpu"), source)[0].dtype == "float16"

@@ -13,9 +13,8 @@ from typer.testing import CliRunner
 
 from plop_cli import PlopError
 from plop_cli.cli.app import app
-from plop_cli.models import quantization
 from plop_cli.models.loading import load
-from plop_cli.models.source import identify
+from plop_cli.models.source import Loading, identify
 from small_models import byte_tokenizer, qwen2
 
 peft = pytest.importorskip("peft", reason="pip install 'plop-cli[peft]' is missing")
@@ -31,7 +30,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def trained(base: Path, folder: Path, seed: int = 0) -> Path:
     """A LoRA adapter of `base` whose B is not zero."""
-    model, _ = load(identify(str(base)), dtype="float32", device="cpu")
+    model, _ = load(identify(str(base)), Loading(dtype="float32", device="cpu"))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         config = peft.LoraConfig(r=4, target_modules=["q_proj", "down_proj"], init_lora_weights=False)
@@ -45,9 +44,9 @@ def adapter(base: Path) -> Path:
 
 
 def test_the_weights_are_those_of_base_and_adapter_together(base: Path, adapter: Path) -> None:
-    plain, _ = load(identify(str(base)), dtype="float32", device="cpu")
-    merged, tokenizer = load(identify(str(adapter)), dtype="float32", device="cpu")
-    again, _ = load(identify(str(base), adapter=str(adapter)), dtype="float32", device="cpu")
+    plain, _ = load(identify(str(base)), Loading(dtype="float32", device="cpu"))
+    merged, tokenizer = load(identify(str(adapter)), Loading(dtype="float32", device="cpu"))
+    again, _ = load(identify(str(base), Loading(adapter=str(adapter))), Loading(dtype="float32", device="cpu"))
     with_adapter = peft.PeftModel.from_pretrained(plain, adapter).eval()
     ids = torch.tensor([tokenizer("one two three")["input_ids"]])
     with torch.no_grad():
@@ -63,7 +62,7 @@ def test_it_is_a_revision_of_its_own(base: Path, adapter: Path, tmp_path: Path) 
     plain, source = identify(str(base)), identify(str(adapter))
     assert (source.id, source.label) == ("run", "checkpoint-200"), "beside the other checkpoints of the run"
     assert source.revision != plain.revision
-    assert identify(str(base), adapter=str(adapter)) == source
+    assert identify(str(base), Loading(adapter=str(adapter))) == source
     copy = shutil.copytree(adapter, tmp_path / "final")
     named = identify(str(copy))
     assert (named.id, named.label) == ("tiny", "final"), "a revision of its base"
@@ -94,8 +93,8 @@ def test_its_run_stands_beside_that_of_the_base(
 
 def test_an_adapter_goes_onto_quantized_weights_too(base: Path, adapter: Path) -> None:
     pytest.importorskip("bitsandbytes", reason="pip install 'plop-cli[quant]' is missing")
-    source = identify(str(adapter), load_in="8bit")
-    model, _ = load(source, dtype="float32", device="cpu")
+    source = identify(str(adapter), Loading(load_in="8bit"))
+    model, _ = load(source, Loading(dtype="float32", device="cpu"))
     assert {type(m).__name__ for m in model.modules() if "8bit" in type(m).__name__} == {"Linear8bitLt"}
     assert not any("lora" in name for name, _ in model.named_parameters())
 
@@ -103,13 +102,13 @@ def test_an_adapter_goes_onto_quantized_weights_too(base: Path, adapter: Path) -
 def test_its_own_tokenizer_goes_before_that_of_the_base(base: Path, adapter: Path, tmp_path: Path) -> None:
     copy = shutil.copytree(adapter, tmp_path / "final")
     byte_tokenizer(chat_template="{{ messages[0].content }}").save_pretrained(copy)
-    _, tokenizer = load(identify(str(copy)), dtype="float32", device="cpu")
+    _, tokenizer = load(identify(str(copy)), Loading(dtype="float32", device="cpu"))
     assert tokenizer.chat_template == "{{ messages[0].content }}"
 
 
 def refusal(folder: Path, **options: Any) -> str:
     with pytest.raises(PlopError) as caught:
-        load(identify(str(folder), **options), dtype="float32", device="cpu")
+        load(identify(str(folder), Loading(**options)), Loading(dtype="float32", device="cpu"))
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -140,7 +139,7 @@ def test_weights_that_find_no_place_are_an_error_and_no_silent_base(adapter: Pat
 
 
 def test_peft_missing_is_said_with_the_extra_that_brings_it(adapter: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(quantization, "find_spec", lambda name: None)
+    monkeypatch.setattr("plop_cli.errors.find_spec", lambda name: None)
     assert "pip install 'plop-cli[peft]'" in refusal(adapter)
 
 

@@ -154,7 +154,7 @@ def adapted(model: nn.Module) -> set[str]:
 
 
 def test_the_page_of_architectures_is_up_to_date() -> None:
-    """python tests/architectures.py > docs/architectures.md"""
+    """python tests/support/architectures.py > docs/architectures.md"""
     page = Path(__file__).parent.parent.parent / "docs" / "architectures.md"
     assert page.read_text() == architectures.document()
 

@@ -16,6 +16,7 @@ from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS
 import architectures
 from plop_cli import PlopError, score
 from plop_cli.method import estimates
+from plop_cli.method.choice import PLOP, Samples, choose
 from plop_cli.network.experts import observable, observing
 from plop_cli.network.modules import linear_modules
 from plop_cli.tables import run as tables
@@ -172,7 +173,8 @@ def test_a_resample_in_which_an_expert_has_no_token_leaves_its_type_a_value() ->
     names, drawn = estimates.resampled_types(sums, counts, ["experts", "experts"])
     assert names == ["experts"]
     assert set(drawn[:, 0]) == {1.25, 1.0}, "of both experts, and of the first alone"
-    assert estimates.confidence(sums, counts, ["experts", "experts"]) == (1.0, {"experts": 1.0})
+    choice = choose([Samples(sums, counts, ["experts", "experts"])], PLOP)
+    assert (choice.confidence, choice.frequency) == (1.0, {"experts": 1.0})
 
 
 def test_an_expert_that_one_text_alone_reached_has_no_standard_error() -> None:

@@ -25,7 +25,9 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 
-from plop_cli.network.modules import body, layer_of, linear_modules, module_types
+from plop_cli.names import layer_of, module_types
+from plop_cli.network.body import body
+from plop_cli.network.modules import linear_modules
 
 WIDTHS = {
     "vocab_size": 64,

@@ -21,6 +21,7 @@ from plop_cli.method.estimates import default_count
 from plop_cli.placement.ranks import parse_count
 from plop_cli.placement.recommend import StoredScores, recommend
 from plop_cli.placement.targets import hits, regex, shortest
+from plop_cli.scoring.measurement import summarize
 from plop_registry import SampleMatrix
 from synthetic_scores import LLAMA_ON_MATH, SyntheticScores, synthetic
 
@@ -63,13 +64,12 @@ def test_types_are_chosen_as_asked(wish: dict[str, Any], chosen: list[str]) -> N
     assert list(placement.choice.nfn) == sorted(placement.choice.nfn, key=placement.choice.nfn.__getitem__)
 
 
-def test_the_confidence_is_the_one_that_was_stored_with_the_score() -> None:
+def test_the_confidence_is_the_one_that_is_stored_with_a_score() -> None:
     scores = synthetic(CLOSE, noise=0.05)
-    columns = (scores.matrix.sums.astype(float), scores.matrix.counts.astype(float))
-    whole, each = estimates.confidence(*columns, [module.type for module in scores.modules], seed=0)
+    _, _, confidence = summarize(scores.modules, scores.matrix, seed=0)
     choice = recommend(scores).choice
     assert 0.5 < choice.confidence < 0.9
-    assert (choice.confidence, choice.frequency) == (whole, each)
+    assert choice.confidence == confidence
 
 
 @given(st.lists(st.floats(0.1, 3), min_size=2, max_size=9, unique=True), st.data())

@@ -243,7 +243,7 @@ def test_another_model_than_the_placement_s_is_refused_and_left_as_it_is() -> No
 
 def test_without_peft_the_error_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "peft", None)
-    with pytest.raises(PlopError, match=r'not installed; pip install "plop-cli\[peft\]"'):
+    with pytest.raises(PlopError, match=r"not installed; pip install 'plop-cli\[peft\]'"):
         placement_of("qwen2", targets=["v_proj"]).lora_config()
 
 

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from plop_cli import PlopError, score
+from plop_cli.network.modules import LinearModule
 from plop_cli.scoring.batches import batches
 from plop_cli.scoring.meter import Meter
 from small_models import Toy, numbers
@@ -62,15 +63,15 @@ def test_batches_and_hooks_do_not_make_the_host_wait() -> None:
     """With every synchronisation an error (torch.cuda.set_sync_debug_mode), the pass's own parts still work."""
     device = torch.device("cuda")
     linear = torch.nn.Linear(8, 4, device=device)
-    meter = Meter(samples=2, modules=1, device=device)
-    hook = meter.hook(0, linear.bias.detach())
+    meter = Meter(samples=2, columns=1, device=device)
+    modules = [LinearModule("linear", "linear", None, 8, 4, linear)]
     (batch,) = batches([[1, 2, 3], [4]], batch_tokens=64)
     torch.cuda.set_sync_debug_mode("error")
     try:
         here = batch.to(device)
         z = torch.ones(2, 3, 8, device=device)
-        with torch.no_grad(), meter.batch(here.rows, here.mask):
-            hook(linear, (z,), {}, linear(z))
+        with torch.no_grad(), meter.watching(modules, [linear.bias.detach()]), meter.batch(here.rows, here.mask):
+            linear(z)
     finally:
         torch.cuda.set_sync_debug_mode("default")
     assert meter.read()[2].tolist() == [[3.0], [1.0]]

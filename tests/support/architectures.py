@@ -1,6 +1,6 @@
 """A small model of every architecture that plop is held to, from its real configuration class, with random weights.
 
-    python tests/architectures.py > docs/architectures.md
+    python tests/support/architectures.py > docs/architectures.md
 
 Ratios of heads and widths are those of the model named beside each; layers and experts are few.
 """
@@ -234,8 +234,9 @@ _HEAD = """\
 # Architectures
 
 What `plop score` scores of each architecture that it is tested on, under which type, and what it leaves out and why.
-Made by `python tests/architectures.py > docs/architectures.md` from small models (two layers, few experts) of the real
-configuration classes; `plop score MODEL --list-modules` shows the same for any other model, without loading weights.
+Made by `python tests/support/architectures.py > docs/architectures.md` from small models (two layers, few experts) of
+the real configuration classes; `plop score MODEL --list-modules` shows the same for any other model, without loading
+weights.
 
 A type is the last part of a module's path, extended to the left while two different places share it; places are paths
 without their numbers. Hence T5's `encoder.block.layer.SelfAttention.q` and `decoder.block.layer.SelfAttention.q`, whose

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from plop_cli.method import estimates
+from plop_cli.method.choice import PLOP, Samples, choose
 from plop_cli.report.page import render_html
 from plop_cli.report.story import tell
 from plop_registry import ModuleScore, Registry, Run, SampleMatrix, Skipped, TypeScore
@@ -59,8 +60,7 @@ def store(
     means, means_squared = (estimates.module_means(array, counts) for array in (sums, squares))
     phi = estimates.influence(sums, counts)
     of_types, of_squares, errors = (estimates.by_type(array, types) for array in (means, means_squared, phi))
-    chosen = estimates.lowest({name: float(value) for name, value in of_types.items()})
-    whole, each = estimates.confidence(sums, counts, types)
+    choice = choose([Samples(sums, counts, types)], PLOP)
     run = Run(
         key=f"{number:064x}",
         created_at=START + timedelta(minutes=number),
@@ -79,7 +79,7 @@ def store(
         versions={"python": "3.12.1", "torch": "2.8.0", "transformers": "5.1.0"},
         device="cpu",
         duration=4.2,
-        confidence=whole,
+        confidence=choice.confidence,
         types=tuple(
             TypeScore(
                 type=name,
@@ -87,8 +87,8 @@ def store(
                 nfn=float(of_types[name]),
                 nfn_squared=float(of_squares[name]),
                 stderr=float(estimates.standard_error(errors[name][:, None])[0]),
-                recommended=name in chosen,
-                confidence=each[name],
+                recommended=name in choice.chosen,
+                confidence=choice.frequency[name],
             )
             for name in of_types
         ),

@@ -64,3 +64,10 @@ def synthetic(
     )
     texts = rng.integers(2**64, size=samples, dtype=np.uint64)
     return SyntheticScores(modules, SampleMatrix(texts, sums, sums, counts), **fields)
+
+
+def sampled(means: list[float], *, samples: int = 50, spread: float = 0.1, seed: int = 0) -> tuple[np.ndarray, ...]:
+    """Sums and counts (samples, modules) whose NFN is about `means`; a sample of n tokens has one factor of its own."""
+    rng = np.random.default_rng(seed)
+    counts = np.repeat(rng.integers(5, 80, size=(samples, 1)), len(means), axis=1).astype(float)
+    return counts * means * (1 + spread * rng.standard_normal((samples, len(means)))), counts

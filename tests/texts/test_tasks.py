@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from plop_cli.errors import PlopError
-from plop_cli.texts.tasks import PRESETS, SAMPLES, load_task
+from plop_cli.texts.presets import PRESETS, SAMPLES
+from plop_cli.texts.tasks import load_task
 
 
 def write(path: Path, content: str) -> str:

@@ -5,13 +5,11 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from plop_cli.placement.peft import arguments
-
 if TYPE_CHECKING:
     from plop_cli.placement.placement import Placement
 
 
 def write(placement: Placement) -> tuple[str, list[str]]:
     """`adapter_config.json`, as `PeftConfig.from_pretrained(folder)` reads it."""
-    config = {"peft_type": "LORA", **arguments(placement), "bias": "none"}
+    config = {"peft_type": "LORA", **placement.lora_arguments, "bias": "none"}
     return json.dumps(config, indent=2) + "\n", placement.adapted(placement.targeting)

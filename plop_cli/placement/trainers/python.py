@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from plop_cli.placement.peft import arguments
-
 if TYPE_CHECKING:
     from plop_cli.placement.placement import Placement
 
@@ -14,7 +12,7 @@ def write(placement: Placement) -> tuple[str, list[str]]:
     """A `LoraConfig` and the model with its adapters."""
     text = (
         "from peft import LoraConfig, get_peft_model\n\n"
-        f"{call('config = LoraConfig', arguments(placement))}"
+        f"{call('config = LoraConfig', placement.lora_arguments)}"
         "model = get_peft_model(model, config)\n"
     )
     return text, placement.adapted(placement.targeting)

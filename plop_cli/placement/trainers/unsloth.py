@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from plop_cli.placement.peft import arguments
 from plop_cli.placement.targets import Targeting
 from plop_cli.placement.trainers.python import call
 
@@ -14,7 +13,7 @@ if TYPE_CHECKING:
 
 def write(placement: Placement) -> tuple[str, list[str]]:
     """The call that adds the adapters to a model that `FastLanguageModel.from_pretrained` has loaded."""
-    keywords = arguments(placement)
+    keywords = dict(placement.lora_arguments)
     for own in ("task_type", "target_parameters"):  # it sets the one itself, and has no place for the other
         keywords.pop(own, None)
     text = "from unsloth import FastLanguageModel\n\n" + call(

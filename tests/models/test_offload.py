@@ -15,11 +15,12 @@ from typer.testing import CliRunner
 
 from plop_cli import PlopError, score
 from plop_cli.cli.app import app
+from plop_cli.models.device_map import device_map
 from plop_cli.models.devices import resolve_dtype
 from plop_cli.models.loading import load, skeleton
-from plop_cli.models.source import identify
-from plop_cli.network.offload import execution_device, is_offloaded, placement
-from plop_cli.scoring.score import default_budget
+from plop_cli.models.source import Loading, identify
+from plop_cli.network.offload import execution_device, is_offloaded
+from plop_cli.scoring.batches import default_budget
 from real_model import sample_texts, save_smollm2
 from small_models import byte_tokenizer, gpt2, qwen2
 
@@ -38,7 +39,7 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 def in_memory_and_offloaded(folder: Path, max_memory: str, **options: Any) -> tuple[Any, Any]:
     models = []
     for more in ({}, {"offload": "disk", "max_memory": max_memory}):
-        model, tokenizer = load(identify(str(folder)), dtype="float32", device="cpu", **more)
+        model, tokenizer = load(identify(str(folder)), Loading(dtype="float32", device="cpu", **more))
         models.append((model, score(model, tokenizer, TEXTS, **options)))
     (_, here), (model, there) = models
     assert any(parameter.is_meta for parameter in model.parameters()), "some weights are elsewhere again, afterwards"
@@ -64,7 +65,9 @@ def test_each_layer_is_fetched_once_for_the_probes_and_once_per_batch(
         fetched.append(module)
         return original(hook, module, *args, **kwargs)
 
-    model, tokenizer = load(identify(str(folder)), dtype="float32", device="cpu", offload="disk", max_memory="600KB")
+    model, tokenizer = load(
+        identify(str(folder)), Loading(dtype="float32", device="cpu", offload="disk", max_memory="600KB")
+    )
     monkeypatch.setattr(AlignDevicesHook, "pre_forward", count)
     # The first block is asked what its fused modules are made of, and fetched for that.
     modules = {m.name for m in score(model, tokenizer, TEXTS, batch_tokens=10**6).modules if m.layer}
@@ -101,19 +104,21 @@ def test_from_the_command_line_it_is_the_same_run(
 )
 def test_what_makes_no_sense_is_said(device: str, options: dict[str, Any], said: str) -> None:
     with pytest.raises(PlopError, match=said):
-        placement(device, **options)
+        device_map(Loading(device=device, **options))
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there are GPUs here")
 def test_splitting_over_gpus_needs_gpus() -> None:
     with pytest.raises(PlopError, match="splits a model over GPUs and there are none"):
-        placement("cpu", split=True)
+        device_map(Loading(device="cpu", split=True))
 
 
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="fewer than two CUDA GPUs here")
 def test_a_model_split_over_gpus_has_the_same_scores(folder: Path) -> None:
     source = identify(str(folder))
-    here, there = (score(*load(source, dtype="float32", device="cuda", split=split), TEXTS) for split in (False, True))
+    here, there = (
+        score(*load(source, Loading(dtype="float32", device="cuda", split=split)), TEXTS) for split in (False, True)
+    )
     for a, b in zip(here.modules, there.modules, strict=True):
         assert b.nfn == pytest.approx(a.nfn, rel=1e-4)
 
@@ -121,11 +126,12 @@ def test_a_model_split_over_gpus_has_the_same_scores(folder: Path) -> None:
 def test_offloaded_weights_need_no_room_for_a_wide_dtype(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("plop_cli.models.devices.available_memory", lambda: 1)
     source = identify(str(folder))
-    assert resolve_dtype("auto", "cpu", source, offloaded=True) == ("float32", None)
+    loading, note = resolve_dtype(Loading(device="cpu", offload="disk"), source)
+    assert (loading.dtype, note) == ("float32", None)
 
 
 def test_a_module_tells_where_it_computes(folder: Path) -> None:
-    model, _ = load(identify(str(folder)), dtype="float32", device="cpu", offload="disk", max_memory="600KB")
+    model, _ = load(identify(str(folder)), Loading(dtype="float32", device="cpu", offload="disk", max_memory="600KB"))
     devices = {execution_device(module) for module in model.modules() if hasattr(module, "weight")}
     assert devices == {torch.device("cpu")}
 
@@ -134,9 +140,9 @@ PEAK = """
 import json, re, sys, time
 from plop_cli import score
 from plop_cli.models.loading import load, skeleton
-from plop_cli.models.source import identify
+from plop_cli.models.source import Loading, identify
 folder, texts, options = sys.argv[1], json.loads(sys.argv[2]), json.loads(sys.argv[3])
-model, tokenizer = load(identify(folder), dtype="float32", device="cpu", **options)
+model, tokenizer = load(identify(folder), Loading(dtype="float32", device="cpu", **options))
 away = sum(p.numel() * p.element_size() for p in model.parameters() if p.is_meta)
 started = time.perf_counter()
 scores = score(model, tokenizer, texts, batch_tokens=1024)
@@ -180,7 +186,7 @@ def test_the_folder_for_resaved_weights_goes_with_the_model(folder: Path, monkey
     places = []
     make = tempfile.mkdtemp
     monkeypatch.setattr(tempfile, "mkdtemp", lambda *a, **k: places.append(make(*a, **k)) or places[-1])
-    model, _ = load(identify(str(folder)), dtype="float32", device="cpu", offload="disk", max_memory="600KB")
+    model, _ = load(identify(str(folder)), Loading(dtype="float32", device="cpu", offload="disk", max_memory="600KB"))
     assert places
     assert Path(places[0]).is_dir()
     del model

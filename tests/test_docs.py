@@ -1,0 +1,63 @@
+"""What the pages for people name is there."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from plop_cli.cli.app import app
+from structure import ROOT
+
+PAGES = ["README.md", "CONTRIBUTING.md", *(f"docs/{page.name}" for page in sorted((ROOT / "docs").glob("*.md")))]
+TOP = "plop_cli|registry|tests|docs|experiments|benchmarks|templates"
+WINGS = sorted(init.parent.name for init in (ROOT / "plop_cli").glob("*/__init__.py"))
+HOMES = (
+    ROOT,
+    ROOT / "plop_cli",
+    ROOT / "plop_cli/placement",
+    ROOT / "registry",
+    ROOT / "registry/plop_registry",
+    ROOT / "experiments",
+)
+
+
+def wings() -> dict[str, set[str]]:
+    """What docs/design.md names in the row of each wing that is a folder."""
+    rows = re.findall(r"^\| `([\w./]+?)/?`[^|]*\|(.*)\|$", (ROOT / "docs/design.md").read_text(), re.MULTILINE)
+    return {wing: set(re.findall(r"`([\w./]+?)/?`", text)) for wing, text in rows}
+
+
+@pytest.mark.parametrize("wing", WINGS)
+def test_the_map_names_every_module_of_a_wing(wing: str) -> None:
+    modules = {file.stem for file in (ROOT / "plop_cli" / wing).glob("*.py")} - {"__init__"}
+    if wing == "cli":  # a command's module is called as the command
+        modules -= {command.callback.__name__ for command in app.registered_commands if command.callback}
+        modules -= {group.name for group in app.registered_groups}
+    assert modules - wings()[wing] == set()
+
+
+def test_the_map_names_every_module_of_the_registry() -> None:
+    modules = {file.stem for file in (ROOT / "registry/plop_registry").glob("*.py")} - {"__init__"}
+    assert modules - wings()["plop_registry"] == set()
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_file_that_a_page_names_is_there(page: str) -> None:
+    text = (ROOT / page).read_text()
+    links = [link.partition("#")[0] for link in re.findall(r"\]\((?!https?:|#)([^)\s]+)\)", text)]
+    missing = [link for link in links if not (ROOT / page).parent.joinpath(link).exists()]
+    named = re.findall(
+        r"(?<![\w./:])((?:plop_cli|registry|tests|docs|experiments|benchmarks|templates)/[\w./-]+)", text
+    )
+    missing += [path for path in named if not (ROOT / path.rstrip(".")).exists()]
+    if page == "docs/design.md":  # it calls modules as their wing's folder does
+        inside = re.findall(r"`([a-z_]+/[a-z_/.]+?)/?`", text)
+        missing += [path for path in inside if not any(exists(home / path) for home in HOMES)]
+    assert missing == []
+
+
+def exists(path: Path) -> bool:
+    """Whether there is such a folder or file, or such a module."""
+    return path.exists() or path.with_name(f"{path.name}.py").exists()
