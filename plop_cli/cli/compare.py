@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from plop_cli.cli import filters
 from plop_cli.cli.console import fail, note
+from plop_cli.cli.filters import Filters, RegistryOption, filtered
 from plop_cli.cli.formats import Format, FormatOption, emit
 
 
@@ -26,6 +26,7 @@ def _condition(text: str) -> str:
     return text
 
 
+@filtered
 def compare(
     runs: Annotated[
         list[str] | None,
@@ -34,12 +35,8 @@ def compare(
     by: Annotated[
         Axis | None, typer.Option(help="Choose the runs that fit the filters: the newest for each of these.")
     ] = None,
-    model: filters.Model = None,
-    task: filters.Task = None,
-    revision: filters.Revision = None,
-    since: filters.Since = None,
-    until: filters.Until = None,
-    type: filters.Type = None,
+    *,
+    filters: Filters,
     baseline: Annotated[
         str | None, typer.Option(metavar="RUN", help="What the others are compared to: an id or a column's name.")
     ] = None,
@@ -52,7 +49,7 @@ def compare(
         ),
     ] = None,
     format: FormatOption = Format.table,
-    registry: filters.Registry = None,
+    registry: RegistryOption = None,
 ) -> None:
     """Compare runs: types down, runs across, with what differs from the baseline (the first run) by more than chance.
 
@@ -65,18 +62,17 @@ def compare(
     from plop_cli.tables.comparison import comparison_markdown, comparison_table
     from plop_registry import Registry
 
-    wanted = {"model": model, "task": task, "revision": revision, "since": since, "until": until, "type": type}
     with Registry(registry) as store:
-        found, older = selection.to_compare(store, runs or [], by and by.value, wanted)
-        matrices = [store.matrix(run.id) for run in found]
+        chosen, older = selection.to_compare(store, runs or [], by and by.value, filters)
+        matrices = [store.matrix(run.id) for run in chosen]
     if older:
         note(f"each column is the newest of its runs; {older} older passed over")
-    called = axes.names(found, by.value if by else axes.first_difference(found))
+    called = axes.names(chosen, by.value if by else axes.first_difference(chosen))
     comparison = compared(
-        list(zip(found, matrices, strict=True)),
-        baseline=selection.position(found, called, baseline) if baseline else 0,
+        list(zip(chosen, matrices, strict=True)),
+        baseline=selection.position(chosen, called, baseline) if baseline else 0,
         by=by and by.value,
-        types=type or "*",
+        types=filters["type"] or "*",
     )
     emit(
         format,

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from plop_cli.cli import filters
+from plop_cli.cli.filters import Filters, RegistryOption, filtered
 
 
 class Kind(StrEnum):
@@ -17,14 +17,10 @@ class Kind(StrEnum):
     parquet = "parquet"
 
 
+@filtered
 def export(
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="Where to write.", show_default=False)],
-    model: filters.Model = None,
-    task: filters.Task = None,
-    revision: filters.Revision = None,
-    since: filters.Since = None,
-    until: filters.Until = None,
-    type: filters.Type = None,
+    filters: Filters,
     limit: Annotated[int | None, typer.Option("--limit", "-n", min=1, help="Only the newest runs.")] = None,
     format: Annotated[
         Kind | None,
@@ -36,7 +32,7 @@ def export(
         ),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite FILE.")] = False,
-    registry: filters.Registry = None,
+    registry: RegistryOption = None,
 ) -> None:
     """Write runs into a file.
 
@@ -45,7 +41,6 @@ def export(
     from plop_cli.runs.exchange import write_runs
     from plop_registry import Registry
 
-    wanted = {"model": model, "task": task, "revision": revision, "since": since, "until": until, "type": type}
     with Registry(registry) as store:
-        count = write_runs(store, output, wanted, limit=limit, kind=format and format.value, force=force)
+        count = write_runs(store, output, filters, limit=limit, kind=format and format.value, force=force)
     typer.echo(f"{output}: {count} runs", err=True)

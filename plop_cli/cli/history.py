@@ -6,21 +6,17 @@ from typing import Annotated
 
 import typer
 
-from plop_cli.cli import filters
 from plop_cli.cli.console import note
+from plop_cli.cli.filters import Filters, RegistryOption, filtered
 from plop_cli.cli.formats import Format, FormatOption, emit
 
 
+@filtered
 def history(
-    model: filters.Model = None,
-    task: filters.Task = None,
-    revision: filters.Revision = None,
-    since: filters.Since = None,
-    until: filters.Until = None,
-    type: filters.Type = None,
+    filters: Filters,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="How many runs at most.")] = 20,
     format: FormatOption = Format.table,
-    registry: filters.Registry = None,
+    registry: RegistryOption = None,
 ) -> None:
     """List runs, newest first; the runs of one model on one task by checkpoint, the last first.
 
@@ -31,16 +27,15 @@ def history(
     from plop_cli.tables.history import history_grid, history_table
     from plop_registry import Registry
 
-    wanted = {"model": model, "task": task, "revision": revision, "since": since, "until": until, "type": type}
     with Registry(registry) as store:
-        filtered = any(value is not None for value in wanted.values())
-        runs = selection.find_runs(store, wanted, limit=limit + 1) if filtered else store.runs(limit=limit + 1)
+        wanted = any(value is not None for value in filters.values())
+        runs = selection.find_runs(store, filters, limit=limit + 1) if wanted else store.runs(limit=limit + 1)
         if not runs:
             note(f"no runs yet in {store.url}; plop score adds them")
     if len(runs) > limit:
         note(f"older runs are not shown (--limit {limit})")
     runs = selection.newest_first(runs[:limit])
-    types = selection.types_of(runs, type or "*")
+    types = selection.types_of(runs, filters["type"] or "*")
     emit(
         format,
         table=lambda width: history_table(runs, types, width=width),

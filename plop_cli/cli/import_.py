@@ -7,12 +7,12 @@ from typing import Annotated
 
 import typer
 
-from plop_cli.cli import filters
+from plop_cli.cli.filters import RegistryOption
 
 
 def import_(
     files: Annotated[list[Path], typer.Argument(metavar="FILE", help="JSON lines of plop export.", show_default=False)],
-    registry: filters.Registry = None,
+    registry: RegistryOption = None,
 ) -> None:
     """Add exported runs to the registry: each run once, whatever the order, however often.
 

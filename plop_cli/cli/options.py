@@ -1,4 +1,4 @@
-"""Options that `score` and `recommend` share: which texts, and how they go through the model."""
+"""Options that commands share: which texts, how they go through the model, and how a run is shown."""
 
 from __future__ import annotations
 
@@ -6,6 +6,12 @@ from enum import StrEnum
 from typing import Annotated
 
 import typer
+
+
+class Rows(StrEnum):
+    type = "type"
+    layer = "layer"
+    module = "module"
 
 
 class DtypeName(StrEnum):
@@ -29,6 +35,8 @@ class Spread(StrEnum):
     auto = "auto"
 
 
+By = Annotated[Rows, typer.Option("--by", help="What the rows of the table are.")]
+Map = Annotated[bool, typer.Option("--map", help="Show the NFN-map too: layers by types.")]
 Samples = Annotated[int, typer.Option("--samples", "-n", help="Texts to draw from each task.")]
 MaxLength = Annotated[int, typer.Option("--max-length", help="Tokens per text; longer texts are cut.")]
 BatchTokens = Annotated[

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from plop_cli.cli import filters, options
+from plop_cli.cli import options
 from plop_cli.cli.console import note, out, progress, warn
+from plop_cli.cli.filters import RegistryOption
 from plop_cli.errors import PlopError
 from plop_cli.models.source import Loading
 
@@ -107,7 +108,7 @@ def recommend(
     column: options.Column = None,
     template: options.Template = None,
     chat: options.Chat = False,
-    registry: filters.Registry = None,
+    registry: RegistryOption = None,
     trust_remote_code: options.TrustRemoteCode = False,
     allow_pickle: options.AllowPickle = False,
     adapter: options.Adapter = None,
@@ -207,7 +208,7 @@ def _scores(
     from plop_registry import Registry
 
     with Registry(registry) as store:
-        found = [store.get(each) for each in runs]
+        scored = [store.get(run) for run in runs]
         for cell in score_grid([model], tasks, request, store, show=progress, note=note) if tasks else ():
             if cell.run is None or cell.error:
                 raise PlopError(f"{cell.task}: {cell.error}" if len(tasks) > 1 else str(cell.error))
@@ -215,8 +216,8 @@ def _scores(
                 note(f"the scores on {cell.task} are from the registry ({cell.run.id}, {cell.run.samples} texts)")
             for warning in cell.run.warnings:
                 note(warning)
-            found.append(cell.run)
-        return [StoredScores(each, store.matrix(each.id)) for each in found]
+            scored.append(cell.run)
+        return [StoredScores(run, store.matrix(run.id)) for run in scored]
 
 
 def _emit(placement: Placement, format: Format, output: Path | None, *, approximate: bool) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from plop_cli.cli import filters
+from plop_cli.cli.filters import RegistryOption
 from plop_cli.cli.formats import Format, FormatOption, emit
 
 commands = typer.Typer(
@@ -18,7 +18,7 @@ commands = typer.Typer(
 
 
 @commands.command()
-def path(registry: filters.Registry = None) -> None:
+def path(registry: RegistryOption = None) -> None:
     """Print the path or URL of the registry, without its password."""
     from plop_registry import Registry
 
@@ -26,18 +26,18 @@ def path(registry: filters.Registry = None) -> None:
 
 
 @commands.command()
-def status(format: FormatOption = Format.table, registry: filters.Registry = None) -> None:
+def status(format: FormatOption = Format.table, registry: RegistryOption = None) -> None:
     """Tell how many runs, models and tasks there are, how large the registry is, and of which schema."""
     from plop_cli.tables.history import status_table
     from plop_registry import Registry
 
     with Registry(registry) as store:
-        found = store.status()
-    emit(format, table=lambda width: status_table(found), document=lambda: found, rows=lambda: [found])
+        told = store.status()
+    emit(format, table=lambda width: status_table(told), document=lambda: told, rows=lambda: [told])
 
 
 @commands.command()
-def upgrade(registry: filters.Registry = None) -> None:
+def upgrade(registry: RegistryOption = None) -> None:
     """Make the registry, or bring it to the newest schema, as every command does by itself."""
     from plop_registry import Registry
 
@@ -48,7 +48,7 @@ def upgrade(registry: filters.Registry = None) -> None:
 @commands.command()
 def backup(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A file that does not exist yet.", show_default=False)],
-    registry: filters.Registry = None,
+    registry: RegistryOption = None,
 ) -> None:
     """Copy an SQLite registry as it is now, while others go on writing."""
     from plop_registry import Registry
@@ -59,7 +59,7 @@ def backup(
 
 
 @commands.command()
-def check(registry: filters.Registry = None) -> None:
+def check(registry: RegistryOption = None) -> None:
     """Verify the database and every run in it: counts, aggregates, sample matrices, ids. Exit 1 where one is wrong."""
     from plop_registry import Registry
 

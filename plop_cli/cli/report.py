@@ -9,12 +9,15 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from plop_cli.cli import filters
+from plop_cli.cli.filters import Filters, RegistryOption, filtered
 from plop_cli.errors import PlopError
+
+if TYPE_CHECKING:
+    from plop_cli.report.story import Story
 
 
 class Format(StrEnum):
@@ -31,6 +34,7 @@ class Theme(StrEnum):
     dark = "dark"
 
 
+@filtered
 def report(
     runs: Annotated[
         list[str] | None,
@@ -52,14 +56,10 @@ def report(
     title: Annotated[str, typer.Option(help="Default: the model and the task, or how many.")] = "",
     theme: Annotated[Theme, typer.Option(help="auto is light or dark as the reader's system is.")] = Theme.auto,
     open: Annotated[bool, typer.Option("--open", help="Show it in the browser.")] = False,
-    model: filters.Model = None,
-    task: filters.Task = None,
-    revision: filters.Revision = None,
-    since: filters.Since = None,
-    until: filters.Until = None,
-    type: filters.Type = None,
+    *,
+    filters: Filters,
     limit: Annotated[int | None, typer.Option("--limit", "-n", min=1, help="The newest runs alone.")] = None,
-    registry: filters.Registry = None,
+    registry: RegistryOption = None,
 ) -> None:
     """Write what runs say into one file: what to adapt, how sure, the NFN-maps, how models, tasks and times differ.
 
@@ -67,25 +67,32 @@ def report(
 
     Example: [bold]plop report --model demo -o report.html --open[/bold]
     """
-    from plop_cli import files
-    from plop_cli.report import page
     from plop_cli.report.story import tell
-    from plop_cli.runs import selection
+    from plop_cli.runs.selection import find_runs
     from plop_registry import Registry
 
-    wanted = {"model": model, "task": task, "revision": revision, "since": since, "until": until, "type": type}
-    given = {name: value for name, value in {**wanted, "limit": limit}.items() if value is not None}
+    given = {name: value for name, value in {**filters, "limit": limit}.items() if value is not None}
     if runs and given:
         raise PlopError(f"RUN and --{next(iter(given))} cannot both choose; give one of them")
     if format is None:
         format = Format.md if output and output.suffix == ".md" else Format.html
     path = output or Path({Format.html: "report.html", Format.md: "report.md"}.get(format, "figures"))
     with Registry(registry) as store:
-        found = [store.get(run) for run in runs] if runs else selection.find_runs(store, wanted, limit=limit)[::-1]
-        story = tell(list({run.id: run for run in found}.values()), store, types=type or "*")
+        chosen = [store.get(run) for run in runs] if runs else find_runs(store, filters, limit=limit)[::-1]
+        story = tell(list({run.id: run for run in chosen}.values()), store, types=filters["type"] or "*")
 
     looks = {} if theme is Theme.auto else {"theme": theme.value}
     command = shlex.join(["plop", "report", *(runs or []), *_words({**given, "title": title, **looks})])
+    _write(story, path, format, command=command, title=title, theme=theme)
+    typer.echo(path)
+    if open:
+        webbrowser.open(path.resolve().as_uri())
+
+
+def _write(story: Story, path: Path, format: Format, *, command: str, title: str, theme: Theme) -> None:
+    from plop_cli import files
+    from plop_cli.report import page
+
     if format is Format.html:
         rendered = page.render_html(story, written=_now(), command=command, title=title, theme=theme.value)
         files.write(path, rendered.encode())
@@ -95,9 +102,6 @@ def report(
         raise PlopError(f"{path} cannot hold all figures; give a folder, such as -o {path.stem}")
     else:
         files.write_all(path, page.pictures(story, format.value))
-    typer.echo(path)
-    if open:
-        webbrowser.open(path.resolve().as_uri())
 
 
 def _now() -> datetime:

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from plop_cli.cli import filters
 from plop_cli.cli.console import err
+from plop_cli.cli.filters import RegistryOption
 from plop_cli.errors import PlopError
 
 
@@ -20,7 +20,7 @@ def rm(
         ),
     ],
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
-    registry: filters.Registry = None,
+    registry: RegistryOption = None,
 ) -> None:
     """Remove runs for good, asking first.
 
@@ -30,11 +30,11 @@ def rm(
     from plop_registry import Registry
 
     with Registry(registry) as store:
-        found = list({run.id: run for run in map(store.get, runs)}.values())
+        doomed = list({run.id: run for run in map(store.get, runs)}.values())
         if not yes:
-            err().print(history_table(found, [], width=err().width))
+            err().print(history_table(doomed, [], width=err().width))
             if not sys.stdin.isatty():
                 raise PlopError("nobody can be asked whether to remove these; give --yes")
-            typer.confirm(f"Remove {len(found)} of the runs in {store.url}?", abort=True, err=True)
-        removed = store.remove(run.id for run in found)
+            typer.confirm(f"Remove {len(doomed)} of the runs in {store.url}?", abort=True, err=True)
+        removed = store.remove(run.id for run in doomed)
     typer.echo(f"{removed} removed")

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from plop_cli.cli import options
 from plop_cli.cli.console import fail, note, out, print_json, progress, warn
+from plop_cli.cli.filters import RegistryOption
 from plop_cli.models.source import Loading
 
-
-class By(StrEnum):
-    type = "type"
-    layer = "layer"
-    module = "module"
+if TYPE_CHECKING:
+    from plop_cli.runs.grid import Cell
+    from plop_registry import Run
 
 
 def score(
@@ -53,16 +51,13 @@ def score(
         list[str] | None,
         typer.Option(metavar="TOWER", help="Score this tower of a multimodal model too (vision), if texts reach it."),
     ] = None,
-    nfn_map: Annotated[bool, typer.Option("--map", help="Show the NFN-map too: layers by types.")] = False,
-    by: Annotated[By, typer.Option(help="What the rows of the table are.")] = By.type,
+    nfn_map: options.Map = False,
+    by: options.By = options.Rows.type,
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
     list_modules: Annotated[
         bool, typer.Option("--list-modules", help="Show what would be scored and what not; no weights are loaded.")
     ] = False,
-    registry: Annotated[
-        str | None,
-        typer.Option(help="Path or URL of the registry. Default: $PLOP_REGISTRY, else a file in your data folder."),
-    ] = None,
+    registry: RegistryOption = None,
     force: Annotated[bool, typer.Option("--force", help="Score anew what the registry already has.")] = False,
     trust_remote_code: options.TrustRemoteCode = False,
     allow_pickle: options.AllowPickle = False,
@@ -96,8 +91,6 @@ def score(
     if not tasks:
         raise typer.BadParameter("give at least one, such as --task math or --task sample/math", param_hint="--task")
     from plop_cli.runs.grid import Request, score_grid
-    from plop_cli.tables.run import nfn_map as map_table
-    from plop_cli.tables.run import run_table
     from plop_registry import Registry
 
     request = Request(
@@ -113,54 +106,56 @@ def score(
         force=force,
         until=confidence if until_decided else None,
     )
-    found, failed = [], []
+    cells = []
     with Registry(registry) as store:
         for cell in score_grid(models, tasks, request, store, show=progress, note=note):
-            if cell.error:
-                failed.append(cell)
-                fail(f"{cell.model} on {cell.task}: {cell.error}" if len(models) * len(tasks) > 1 else cell.error)
-            if cell.run is None:
-                continue
-            found.append(cell.run.to_dict(cached=cell.cached))
-            for warning in cell.run.warnings:
-                warn(warning)
-            if cell.cached:
-                note(f"{cell.model} on {cell.task} is answered from the registry; --force scores anew")
-            if not json:
-                out().print(run_table(cell.run, by=by.value))
-                if nfn_map:
-                    out().print(map_table(cell.run))
+            cells.append(cell)
+            _say(cell, alone=len(models) * len(tasks) == 1)
+            if cell.run and not json:
+                _show(cell.run, by=by.value, nfn_map=nfn_map)
+    runs = [cell.run.to_dict(cached=cell.cached) for cell in cells if cell.run]
+    failed = [cell for cell in cells if cell.error]
     if json:
-        print_json(found[0] if len(found) == 1 and len(models) * len(tasks) == 1 else found)
+        print_json(runs[0] if len(runs) == 1 and len(models) * len(tasks) == 1 else runs)
     if failed:
-        if len(failed) > 1 or found:
-            fail(
-                f"{len(failed)} of {len(failed) + len(found)} failed: "
-                + ", ".join(f"{c.model} on {c.task}" for c in failed)
-            )
+        if len(failed) > 1 or runs:
+            names = ", ".join(f"{cell.model} on {cell.task}" for cell in failed)
+            fail(f"{len(failed)} of {len(failed) + len(runs)} failed: {names}")
         raise typer.Exit(1)
+
+
+def _say(cell: Cell, *, alone: bool) -> None:
+    """Tell on stderr why a cell failed, and what to mind about its run."""
+    if cell.error:
+        fail(cell.error if alone else f"{cell.model} on {cell.task}: {cell.error}")
+    for warning in cell.run.warnings if cell.run else ():
+        warn(warning)
+    if cell.cached:
+        note(f"{cell.model} on {cell.task} is answered from the registry; --force scores anew")
+
+
+def _show(run: Run, *, by: str, nfn_map: bool) -> None:
+    from plop_cli.tables.run import nfn_map as map_table
+    from plop_cli.tables.run import run_table
+
+    out().print(run_table(run, by=by))
+    if nfn_map:
+        out().print(map_table(run))
 
 
 def _list_modules(models: list[str], loading: Loading, include: list[str], *, json: bool) -> None:
     from plop_cli.models.loading import skeleton
     from plop_cli.models.source import identify
     from plop_cli.network.modules import linear_modules
-    from plop_cli.tables.catalogue import modules_table
+    from plop_cli.tables.catalogue import modules_dict, modules_table
 
-    listed = []
+    documents = []
     for model in models:
         source = identify(model, loading)
         modules, skipped = linear_modules(skeleton(source, loading), include)
         if json:
-            columns = ("name", "type", "layer", "in_features", "out_features")
-            listed.append(
-                {
-                    "model": model,
-                    "modules": [{name: getattr(module, name) for name in columns} for module in modules],
-                    "skipped": [{"name": s.name, "reason": s.reason} for s in skipped],
-                }
-            )
+            documents.append(modules_dict(model, modules, skipped))
         else:
             out().print(modules_table(model, modules, skipped))
     if json:
-        print_json(listed[0] if len(listed) == 1 else listed)
+        print_json(documents[0] if len(documents) == 1 else documents)

@@ -6,10 +6,10 @@ from typing import Annotated
 
 import typer
 
-from plop_cli.cli import filters
+from plop_cli.cli import options
 from plop_cli.cli.console import out
+from plop_cli.cli.filters import RegistryOption
 from plop_cli.cli.formats import Format, FormatOption, emit
-from plop_cli.cli.score import By
 
 
 def show(
@@ -19,31 +19,32 @@ def show(
             metavar="RUN", help="An id, its first digits, [bold]latest[/bold], or MODEL/TASK.", show_default=False
         ),
     ],
-    by: Annotated[By, typer.Option(help="What the rows of the table are.")] = By.type,
-    nfn_map: Annotated[bool, typer.Option("--map", help="Show the NFN-map too: layers by types.")] = False,
+    by: options.By = options.Rows.type,
+    nfn_map: options.Map = False,
     format: FormatOption = Format.table,
-    registry: filters.Registry = None,
+    registry: RegistryOption = None,
 ) -> None:
     """Show one run: its scores, what it was made of, and the command that would make it again.
 
     Example: [bold]plop show latest --by layer --map[/bold]
     """
     from plop_cli.runs.rerun import command
-    from plop_cli.tables import rows
-    from plop_cli.tables import run as run_tables
     from plop_cli.tables.history import details
+    from plop_cli.tables.rows import run_rows
+    from plop_cli.tables.run import nfn_map as map_table
+    from plop_cli.tables.run import run_table
     from plop_registry import Registry
 
     with Registry(registry) as store:
-        found = store.get(run)
+        shown = store.get(run)
     emit(
         format,
-        table=lambda width: run_tables.run_table(found, by=by.value),
-        document=lambda: {**found.to_dict(), "command": command(found)},
-        rows=lambda: rows.run_rows(found, by.value),
+        table=lambda width: run_table(shown, by=by.value),
+        document=lambda: {**shown.to_dict(), "command": command(shown)},
+        rows=lambda: run_rows(shown, by.value),
     )
     if format is Format.table:
         if nfn_map:
-            out().print(run_tables.nfn_map(found))
-        out().print(details(found))
-        typer.echo(command(found))  # in one line however long it is, to be copied
+            out().print(map_table(shown))
+        out().print(details(shown))
+        typer.echo(command(shown))  # in one line however long it is, to be copied

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Group, RenderableType
 from rich.text import Text
@@ -30,6 +30,16 @@ def modules_table(model: str, modules: Sequence[LinearModule], skipped: Sequence
     for reason, count in Counter(skip.reason for skip in skipped).items():
         left.add_row(str(count), next(skip.name for skip in skipped if skip.reason == reason), reason)
     return Group(table, left) if skipped else table
+
+
+def modules_dict(model: str, modules: Sequence[LinearModule], skipped: Sequence[Skipped]) -> dict[str, Any]:
+    """The JSON form of the same."""
+    columns = ("name", "type", "layer", "in_features", "out_features")
+    return {
+        "model": model,
+        "modules": [{column: getattr(module, column) for column in columns} for module in modules],
+        "skipped": [{"name": skip.name, "reason": skip.reason} for skip in skipped],
+    }
 
 
 def tasks_table() -> RenderableType:
