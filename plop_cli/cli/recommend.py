@@ -202,13 +202,18 @@ def _scores(
     model: str, tasks: list[str], runs: list[str], request: Request, registry: str | None
 ) -> list[StoredScores]:
     """Of the runs that were named, or of each task: from the registry, else scored now."""
+    from plop_cli.models.memory import keep_freed
     from plop_cli.placement.recommend import StoredScores
+    from plop_cli.processes import join
     from plop_cli.runs.grid import score_grid
     from plop_registry import Registry
 
+    if tasks and request.loading.offload is None:
+        keep_freed()
     with Registry(registry) as store:
         found = [store.get(each) for each in runs]
-        for cell in score_grid([model], tasks, request, store, show=progress, note=note) if tasks else ():
+        cells = score_grid([model], tasks, request, store, show=progress, note=note, join=join)
+        for cell in cells if tasks else ():
             if cell.run is None or cell.error:
                 raise PlopError(f"{cell.task}: {cell.error}" if len(tasks) > 1 else str(cell.error))
             if cell.cached:

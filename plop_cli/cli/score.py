@@ -95,6 +95,8 @@ def score(
         return
     if not tasks:
         raise typer.BadParameter("give at least one, such as --task math or --task sample/math", param_hint="--task")
+    from plop_cli.models.memory import keep_freed
+    from plop_cli.processes import join
     from plop_cli.runs.grid import Request, score_grid
     from plop_cli.tables.run import nfn_map as map_table
     from plop_cli.tables.run import run_table
@@ -113,9 +115,11 @@ def score(
         force=force,
         until=confidence if until_decided else None,
     )
+    if offload is None:
+        keep_freed()
     found, failed = [], []
     with Registry(registry) as store:
-        for cell in score_grid(models, tasks, request, store, show=progress, note=note):
+        for cell in score_grid(models, tasks, request, store, show=progress, note=note, join=join):
             if cell.error:
                 failed.append(cell)
                 fail(f"{cell.model} on {cell.task}: {cell.error}" if len(models) * len(tasks) > 1 else cell.error)
