@@ -12,7 +12,8 @@ import typer
 from rich.console import Console
 
 from plop_cli.cli import options
-from plop_cli.cli.console import note, out, progress, warn
+from plop_cli.cli.cells import scored_cells
+from plop_cli.cli.console import note, out, warn
 from plop_cli.cli.filters import RegistryOption
 from plop_cli.errors import PlopError
 from plop_cli.models.source import Loading
@@ -204,12 +205,11 @@ def _scores(
 ) -> list[StoredScores]:
     """Of the runs that were named, or of each task: from the registry, else scored now."""
     from plop_cli.placement.recommend import StoredScores
-    from plop_cli.runs.grid import score_grid
     from plop_registry import Registry
 
     with Registry(registry) as store:
         scored = [store.get(run) for run in runs]
-        for cell in score_grid([model], tasks, request, store, show=progress, note=note) if tasks else ():
+        for cell in scored_cells([model], tasks, request, store) if tasks else ():
             if cell.run is None or cell.error:
                 raise PlopError(f"{cell.task}: {cell.error}" if len(tasks) > 1 else str(cell.error))
             if cell.cached:
