@@ -30,7 +30,16 @@ from typer.testing import CliRunner
 import plop_cli
 from fake_hub import COMMIT, hub
 from fingerprint import fingerprint, no_trace
-from plop_cli import PlopCallback, PlopError, compare_runs, recommend, recommend_runs, score, score_model, write_report
+from plop_cli import (
+    PlopCallback,
+    PlopError,
+    compare_runs,
+    recommend,
+    recommend_runs,
+    score,
+    score_model,
+    write_report,
+)
 from plop_cli.cli.app import app
 from plop_cli.comparison.compare import compare
 from plop_cli.models.loading import load, skeleton
@@ -81,7 +90,8 @@ def at(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[
     (tmp_path / "texts.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in TEXTS))
     (tmp_path / "broken.json").write_text("{")
     (tmp_path / "broken.db").write_bytes(b"x" * 4096)
-    (tmp_path / "taken.jsonl").touch()
+    for name in ("taken.jsonl", "taken.md"):
+        (tmp_path / name).touch()
     model, tokenizer = qwen2(), byte_tokenizer()
     with Registry(tmp_path / "registry.db") as registry:
         runs = [store(registry, task=task) for task in ("math", "code")]
@@ -174,7 +184,7 @@ CALLS: dict[str, Callable[[SimpleNamespace], object]] = {
     "load to a disk": lambda at: loaded(at, "tiny", offload="disk", max_memory="600KB"),
     "score_grid": grid,
     "score_grid until it is sure": lambda at: grid(at, until=0.9),
-    "score_model": lambda at: score_model(str(at.models / "tiny"), at.texts, registry=at.registry, samples=8),
+    "score_model": lambda at: score_model(str(at.models / "tiny"), at.texts, registry=at.folder / "new.db", samples=8),
     "recommend_runs": lambda at: recommend_runs(at.runs[0].id, registry=at.registry),
     "compare_runs": lambda at: compare_runs(*(run.id for run in at.runs), registry=at.registry),
     "write_report": lambda at: write_report(at.folder / "report.html", registry=at.registry),
@@ -224,8 +234,8 @@ FAILURES: dict[str, tuple[type[BaseException], Callable[[SimpleNamespace], objec
     "skeleton of what is unknown": (PlopError, lambda at: skeleton(identify(str(at.models / "strange")))),
     "score_model of nothing": (PlopError, lambda at: score_model("./nowhere", at.texts, registry=at.registry)),
     "recommend_runs of none": (RegistryError, lambda at: recommend_runs("nonesuch", registry=at.registry)),
-    "compare_runs of none": (RegistryError, lambda at: compare_runs("nonesuch", "other", registry=at.registry)),
-    "write_report over a file": (PlopError, lambda at: write_report(at.folder / "taken.jsonl", registry=at.registry)),
+    "compare_runs of none": (RegistryError, lambda at: compare_runs("nonesuch", "nonesuch", registry=at.registry)),
+    "write_report over a file": (PlopError, lambda at: write_report(at.folder / "taken.md", registry=at.registry)),
     "find_runs that are not there": (PlopError, lambda at: find_runs(at.registry, {"task": "nonesuch"})),
     "write_runs over a file": (PlopError, lambda at: write_runs(at.registry, at.folder / "taken.jsonl", {})),
     "read_runs of something else": (RegistryError, lambda at: read_runs(at.registry, at.folder / "broken.json")),

@@ -12,7 +12,8 @@ import typer
 from rich.console import Console
 
 from plop_cli.cli import options
-from plop_cli.cli.console import note, out, progress, warn
+from plop_cli.cli.cells import scored_cells
+from plop_cli.cli.console import note, out, warn
 from plop_cli.cli.filters import RegistryOption
 from plop_cli.cli.groups import expanding
 from plop_cli.errors import PlopError
@@ -173,18 +174,12 @@ def _scores(
     model: str, tasks: list[str], runs: list[str], request: Request, registry: str | None
 ) -> list[StoredScores]:
     """Of the runs that were named, or of each task: from the registry, else scored now."""
-    from plop_cli.models.memory import keep_freed
     from plop_cli.placement.recommend import StoredScores
-    from plop_cli.processes import join
-    from plop_cli.runs.grid import score_grid
     from plop_registry import Registry
 
-    if tasks and request.loading.offload is None:
-        keep_freed()
     with Registry(registry) as store:
         scored = [store.get(run) for run in runs]
-        cells = score_grid([model], tasks, request, store, show=progress, note=note, join=join)
-        for cell in cells if tasks else ():
+        for cell in scored_cells([model], tasks, request, store) if tasks else ():
             if cell.run is None or cell.error:
                 raise PlopError(f"{cell.task}: {cell.error}" if len(tasks) > 1 else str(cell.error))
             if cell.cached:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from plop_cli.cli import options
-from plop_cli.cli.console import fail, note, out, print_json, progress, warn
+from plop_cli.cli.cells import scored_cells
+from plop_cli.cli.console import fail, note, out, print_json, warn
 from plop_cli.cli.filters import RegistryOption
 from plop_cli.cli.groups import expanding
 from plop_cli.models.source import Loading
@@ -66,9 +67,7 @@ def score(
         return
     if not tasks:
         raise typer.BadParameter("give at least one, such as --task math or --task sample/math", param_hint="--task")
-    from plop_cli.models.memory import keep_freed
-    from plop_cli.processes import join
-    from plop_cli.runs.grid import Request, score_grid
+    from plop_cli.runs.grid import Request
     from plop_registry import Registry
 
     request = Request(
@@ -78,11 +77,9 @@ def score(
         force=force,
         until=confidence if until_decided else None,
     )
-    if loading.offload is None:
-        keep_freed()
     cells = []
     with Registry(registry) as store:
-        for cell in score_grid(models, tasks, request, store, show=progress, note=note, join=join):
+        for cell in scored_cells(models, tasks, request, store):
             cells.append(cell)
             _say(cell, alone=len(models) * len(tasks) == 1)
             if cell.run and not json:

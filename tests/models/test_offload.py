@@ -54,7 +54,7 @@ def test_scores_are_those_in_memory(folder: Path) -> None:
 
 
 def test_what_fits_in_memory_is_left_there(folder: Path) -> None:
-    model, _ = load(identify(str(folder)), dtype="float32", device="cpu", offload="disk")
+    model, _ = load(identify(str(folder)), Loading(dtype="float32", device="cpu", offload="disk"))
     assert not is_offloaded(model)
 
 
