@@ -68,13 +68,13 @@ def compare(
 
     wanted = {"model": model, "task": task, "revision": revision, "since": since, "until": until, "type": type}
     with Registry(registry) as store:
-        found, older = selection.to_compare(store, runs or [], by and by.value, wanted)
-        matrices = [store.matrix(run.id) for run in found]
+        whole, older = selection.to_compare(store, runs or [], by and by.value, wanted)
     if older:
         note(f"each column is the newest of its runs; {older} older passed over")
+    found = [run for run, _ in whole]
     called = axes.names(found, by.value if by else axes.first_difference(found))
     comparison = compared(
-        list(zip(found, matrices, strict=True)),
+        whole,
         baseline=selection.position(found, called, baseline) if baseline else 0,
         by=by and by.value,
         types=type or "*",

@@ -17,6 +17,7 @@ from functools import cached_property
 from statistics import fmean
 
 from plop_cli.comparison.compare import Comparison, compare
+from plop_cli.errors import PlopError
 from plop_cli.report.answers import Group, Line, Pick
 from plop_cli.runs.axes import AXES, in_training_order
 from plop_registry import Registry, RegistryError, Run, SampleMatrix
@@ -132,10 +133,21 @@ def tell(runs: Sequence[Run], registry: Registry, *, types: str = "*") -> Story:
     newest = sorted(range(len(lines)), key=lambda place: lines[place].run.created_at, reverse=True)[:DRAWN]
     matrices, damaged = {}, {}
     for place in newest:
-        line = lines[place]
-        lines[place] = replace(line, runs=(*line.runs[:-1], registry.get(line.run.id)))
+        lines[place] = line = _with_modules(lines[place], registry)
         try:
-            matrices[line.run.id] = registry.matrix(line.run.id)
+            if line.runs:
+                matrices[line.run.id] = registry.matrix(line.run.id)
         except RegistryError as error:
             damaged[line.run.id] = str(error)
-    return Story(tuple(lines), tuple(lines[place] for place in sorted(newest)), types, matrices, damaged)
+    drawn = tuple(lines[place] for place in sorted(newest) if lines[place].runs)
+    if not drawn:
+        raise PlopError("none of the runs to report is sound; plop registry check says what is wrong")
+    return Story(tuple(line for line in lines if line.runs), drawn, types, matrices, damaged)
+
+
+def _with_modules(line: Line, registry: Registry) -> Line:
+    """The line whose last run has its modules: the last that is sound."""
+    runs = line.runs
+    while runs and not (last := registry.with_modules(runs[-1:])):
+        runs = runs[:-1]
+    return replace(line, runs=(*runs[:-1], *last) if runs else ())
