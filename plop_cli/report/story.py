@@ -19,6 +19,7 @@ from typing import Any
 
 from plop_cli.comparison.compare import compare
 from plop_cli.comparison.values import Comparison
+from plop_cli.errors import PlopError
 from plop_cli.report.answers import Answer, Group, Pick
 from plop_cli.runs.axes import AXES, in_training_order
 from plop_cli.runs.selection import find_runs
@@ -126,13 +127,16 @@ def tell(runs: Sequence[Run], registry: Registry, *, types: str = "*") -> Story:
     newest = sorted(range(len(answers)), key=lambda index: answers[index].run.created_at, reverse=True)[:DRAWN]
     matrices, damaged = {}, {}
     for index in newest:
-        answer = answers[index]
-        answers[index] = replace(answer, runs=(*answer.runs[:-1], registry.get(answer.run.id)))
+        answers[index] = answer = _with_modules(answers[index], registry)
         try:
-            matrices[answer.run.id] = registry.matrix(answer.run.id)
+            if answer.runs:
+                matrices[answer.run.id] = registry.matrix(answer.run.id)
         except RegistryError as error:
             damaged[answer.run.id] = str(error)
-    return Story(tuple(answers), tuple(answers[index] for index in sorted(newest)), types, matrices, damaged)
+    drawn = tuple(answers[index] for index in sorted(newest) if answers[index].runs)
+    if not drawn:
+        raise PlopError("none of the runs to report is sound; plop registry check says what is wrong")
+    return Story(tuple(answer for answer in answers if answer.runs), drawn, types, matrices, damaged)
 
 
 def tell_stored(
@@ -160,3 +164,11 @@ def _answers(runs: Sequence[Run]) -> list[Answer]:
         for model, tasks in told.items()
         for task, group in tasks.items()
     ]
+
+
+def _with_modules(answer: Answer, registry: Registry) -> Answer:
+    """The answer whose last run has its modules: the last that is sound."""
+    runs = answer.runs
+    while runs and not (last := registry.with_modules(runs[-1:])):
+        runs = runs[:-1]
+    return replace(answer, runs=(*runs[:-1], *last) if runs else ())

@@ -176,10 +176,12 @@ def _stored(job: _Job, registry: Registry) -> Run | None:
         return registry.find(job.identity().key)
     ids = text_ids(job.task.texts)
     wanted = job.identity(samples=0).settings
-    for stored in sorted(registry.runs(revision=job.source.revision), key=lambda run: run.samples):
-        if (stored.task_id, stored.settings | {"samples": 0}) != (job.task.id, wanted):
-            continue
-        run, matrix = registry.get(stored.id), registry.matrix(stored.id)
+    fit = (
+        run
+        for run in sorted(registry.runs(revision=job.source.revision), key=lambda run: run.samples)
+        if (run.task_id, run.settings | {"samples": 0}) == (job.task.id, wanted)
+    )
+    for run, matrix in (whole for stored in fit for whole in registry.whole([stored])):
         both = min(len(ids), run.samples)
         if (matrix.texts[:both] == ids[:both]).all() and (
             run.samples >= len(ids)
