@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from typing import Any
@@ -31,6 +32,12 @@ def silence() -> Iterator[None]:
         yield
 
 
+def say(text: str, *, end: str = "\n") -> None:
+    """Write a result on stdout, as the stream of now takes it: `typer.echo` would choose an encoding of its own."""
+    sys.stdout.write(f"{text}{end}")
+    sys.stdout.flush()
+
+
 def note(text: str) -> None:
     """Say what a user would not guess, on stderr."""
     typer.echo(f"note: {text}", err=True)
@@ -48,7 +55,12 @@ def fail(error: object) -> None:
 
 def print_json(value: Any) -> None:
     """The one JSON form, on stdout."""
-    typer.echo(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))
+    say(json.dumps(value, indent=2, ensure_ascii=not shows_unicode(), allow_nan=False))
+
+
+def shows_unicode() -> bool:
+    """Whether stdout can show every character."""
+    return (getattr(sys.stdout, "encoding", None) or "utf-8").lower().startswith("utf")
 
 
 class _Speed(ProgressColumn):

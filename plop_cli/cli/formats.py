@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.console import RenderableType
 
-from plop_cli.cli.console import out, print_json
+from plop_cli.cli.console import out, print_json, say, shows_unicode
 from plop_cli.tables.rows import Row, to_csv, to_jsonl, to_markdown
 
 
@@ -43,8 +43,8 @@ def emit(
     elif format is Format.json:
         print_json(document())
     elif format is Format.jsonl:
-        typer.echo(to_jsonl((objects or rows)()), nl=False)
+        say(to_jsonl((objects or rows)(), ascii=not shows_unicode()), end="")
     elif format is Format.csv:
-        typer.echo(to_csv(rows()), nl=False)
+        say(to_csv(rows()), end="")
     else:
-        typer.echo(markdown() if markdown else to_markdown(rows()), nl=False)
+        say(markdown() if markdown else to_markdown(rows()), end="")

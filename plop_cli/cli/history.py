@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from plop_cli.cli.console import note
-from plop_cli.cli.filters import Filters, RegistryOption
+from plop_cli.cli.filters import Filters, RegistryOption, whole
 from plop_cli.cli.filters import filters as filter_options
 from plop_cli.cli.formats import Format, FormatOption, emit
 from plop_cli.cli.groups import expanding
@@ -16,7 +16,9 @@ from plop_cli.cli.groups import expanding
 @expanding(filters=filter_options)
 def history(
     filters: Filters,
-    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="How many runs at most.")] = 20,
+    limit: Annotated[
+        int, typer.Option("--limit", "-n", parser=whole(1), metavar="N", help="How many runs at most.")
+    ] = 20,
     format: FormatOption = Format.table,
     registry: RegistryOption = None,
 ) -> None:

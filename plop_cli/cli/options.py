@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from plop_cli.cli.filters import whole
 from plop_cli.models.source import Loading
 
 Scoring = Mapping[str, Any]
@@ -43,13 +44,19 @@ class Spread(StrEnum):
 
 By = Annotated[Rows, typer.Option("--by", help="What the rows of the table are.")]
 Map = Annotated[bool, typer.Option("--map", help="Show the NFN-map too: layers by types.")]
-Samples = Annotated[int, typer.Option("--samples", "-n", help="Texts to draw from each task.")]
-MaxLength = Annotated[int, typer.Option("--max-length", help="Tokens per text; longer texts are cut.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", "--force", help="Replace files that exist.")]
+Samples = Annotated[
+    int, typer.Option("--samples", "-n", parser=whole(0), metavar="N", help="Texts to draw from each task.")
+]
+MaxLength = Annotated[
+    int, typer.Option("--max-length", parser=whole(0), metavar="N", help="Tokens per text; longer texts are cut.")
+]
 BatchTokens = Annotated[
     int | None,
     typer.Option(
         "--batch-tokens",
-        min=1,
+        parser=whole(1),
+        metavar="N",
         help="Tokens per forward, padding included. Default: 512 on the CPU, 16,384 elsewhere.",
     ),
 ]
@@ -57,7 +64,9 @@ Confidence = Annotated[
     float,
     typer.Option("--confidence", min=0.5, max=1.0, help="How sure is sure: in how many resamples the set is the same."),
 ]
-Seed = Annotated[int, typer.Option("--seed", min=0, help="Of the drawn texts and the probes.")]
+Seed = Annotated[
+    int, typer.Option("--seed", parser=whole(0, 2**63 - 1), metavar="N", help="Of the drawn texts and the probes.")
+]
 Dtype = Annotated[
     DtypeName,
     typer.Option(

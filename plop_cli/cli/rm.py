@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from plop_cli.cli.console import err
+from plop_cli.cli.console import err, say
 from plop_cli.cli.filters import RegistryOption
 from plop_cli.errors import PlopError
 
@@ -37,4 +37,4 @@ def rm(
                 raise PlopError("nobody can be asked whether to remove these; give --yes")
             typer.confirm(f"Remove {len(doomed)} of the runs in {store.url}?", abort=True, err=True)
         removed = store.remove(run.id for run in doomed)
-    typer.echo(f"{removed} removed")
+    say(f"{removed} removed")

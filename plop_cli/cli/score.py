@@ -54,7 +54,9 @@ def score(
         bool, typer.Option("--list-modules", help="Show what would be scored and what not; no weights are loaded.")
     ] = False,
     registry: RegistryOption = None,
-    force: Annotated[bool, typer.Option("--force", help="Score anew what the registry already has.")] = False,
+    rescore: Annotated[
+        bool, typer.Option("--rescore", "--force", help="Score anew what the registry already has.")
+    ] = False,
 ) -> None:
     """Score MODELs on TASKs: one forward pass each, NFN by module type, lowest first.
 
@@ -74,7 +76,7 @@ def score(
         **scoring,
         include=tuple(include or ()),
         loading=loading,
-        force=force,
+        force=rescore,
         until=confidence if until_decided else None,
     )
     cells = []
@@ -102,7 +104,7 @@ def _say(cell: Cell, *, alone: bool) -> None:
     for warning in cell.run.warnings if cell.run else ():
         warn(warning)
     if cell.cached:
-        note(f"{cell.model} on {cell.task} is answered from the registry; --force scores anew")
+        note(f"{cell.model} on {cell.task} is answered from the registry; --rescore scores anew")
 
 
 def _show(run: Run, *, by: str, nfn_map: bool) -> None:

@@ -85,9 +85,9 @@ def to_csv(rows: Sequence[Row]) -> str:
     return stream.getvalue()
 
 
-def to_jsonl(rows: Iterable[Row]) -> str:
-    """An object on each line."""
-    return "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows)
+def to_jsonl(rows: Iterable[Row], *, ascii: bool = False) -> str:
+    """An object on each line; with `ascii`, other characters are written as escapes."""
+    return "".join(json.dumps(row, ensure_ascii=ascii, allow_nan=False) + "\n" for row in rows)
 
 
 def to_markdown(rows: Sequence[Row]) -> str:
