@@ -1,16 +1,39 @@
 """What the Hugging Face Hub says about a repository, asked once and within seconds.
 
-Without an answer, what an earlier run left in the cache is used, and the libraries are told not to try again.
+Without an answer, what an earlier run left in the cache is used, and the libraries are told not to try again: for as
+long as they load that, since to the rest of the process the hub may be there.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
 from typing import Any, Literal
 
 from plop_cli.errors import PlopError
 
 TIMEOUT = 8.0
 """Seconds to wait for the hub's answer. A machine without a way out must not keep anyone waiting."""
+
+
+class Line:
+    """The line to the hub, as one command or grid knows it: dead once it gave no answer."""
+
+    dead = False
+
+
+_line: ContextVar[Line | None] = ContextVar("line", default=None)
+
+
+@contextmanager
+def through(line: Line) -> Iterator[None]:
+    """Inside, the hub is not asked again once the line is dead. Within another such block, that one's line is used."""
+    before = _line.set(_line.get() or line)
+    try:
+        yield
+    finally:
+        _line.reset(before)
 
 
 def ask(repo: str, revision: str | None, kind: Literal["model", "dataset"]) -> Any | None:
@@ -29,6 +52,9 @@ def ask(repo: str, revision: str | None, kind: Literal["model", "dataset"]) -> A
         RevisionNotFoundError,
     )
 
+    line = _line.get() or Line()
+    if line.dead:
+        return None
     try:
         return HfApi().repo_info(repo, revision=revision, repo_type=kind, timeout=TIMEOUT)
     except GatedRepoError as error:
@@ -48,14 +74,22 @@ def ask(repo: str, revision: str | None, kind: Literal["model", "dataset"]) -> A
             f"the hub answered {error.response.status_code} for {kind} {repo!r}; try again later"
         ) from error
     except (OfflineModeIsEnabled, HTTPError, OSError):
+        line.dead = True
         return None
 
 
-def work_offline() -> None:
-    """Tell the hub's libraries that there is no line, so that they look into their caches at once."""
+@contextmanager
+def offline() -> Iterator[None]:
+    """Inside, `datasets` looks into its cache at once: for that it has no argument, only switches of the process."""
+    import datasets.config
     import huggingface_hub.constants
 
-    huggingface_hub.constants.HF_HUB_OFFLINE = True
+    libraries: tuple[Any, ...] = (huggingface_hub.constants, datasets.config)
+    with ExitStack() as stack:
+        for switches in libraries:
+            stack.callback(setattr, switches, "HF_HUB_OFFLINE", switches.HF_HUB_OFFLINE)
+            switches.HF_HUB_OFFLINE = True
+        yield
 
 
 def unreachable(what: str) -> PlopError:

@@ -116,7 +116,8 @@ ALONE = Group()
 def join() -> Group:
     """The processes that torchrun started, connected to each other at the first call; ALONE without it.
 
-    From then on, a process that torchrun ends because another one died says so.
+    From then on, a process that torchrun ends because another one died says so. For commands: torch's process group and
+    the handler of SIGTERM belong to the whole process, and a library has no business there.
     """
     if size() == 1:
         return ALONE

@@ -28,6 +28,7 @@ from plop_cli.cli.score import score
 from plop_cli.cli.show import show
 from plop_cli.cli.tasks import tasks
 from plop_cli.errors import PlopError
+from plop_cli.hub import Line, through
 from plop_cli.processes import rank
 from plop_cli.version import __version__
 from plop_registry import RegistryError
@@ -55,7 +56,7 @@ class _Boundary(TyperGroup):
     """
 
     def invoke(self, ctx: Any) -> Any:
-        with _behind_the_first() if rank() else nullcontext():
+        with _behind_the_first() if rank() else nullcontext(), through(Line()):
             try:
                 return super().invoke(ctx)
             except (PlopError, RegistryError) as error:

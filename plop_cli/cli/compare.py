@@ -9,8 +9,10 @@ from typing import Annotated
 import typer
 
 from plop_cli.cli.console import fail, note
-from plop_cli.cli.filters import Filters, RegistryOption, filtered
+from plop_cli.cli.filters import Filters, RegistryOption
+from plop_cli.cli.filters import filters as filter_options
 from plop_cli.cli.formats import Format, FormatOption, emit
+from plop_cli.cli.groups import expanding
 
 
 class Axis(StrEnum):
@@ -26,7 +28,7 @@ def _condition(text: str) -> str:
     return text
 
 
-@filtered
+@expanding(filters=filter_options)
 def compare(
     runs: Annotated[
         list[str] | None,

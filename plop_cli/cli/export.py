@@ -8,7 +8,9 @@ from typing import Annotated
 
 import typer
 
-from plop_cli.cli.filters import Filters, RegistryOption, filtered
+from plop_cli.cli.filters import Filters, RegistryOption
+from plop_cli.cli.filters import filters as filter_options
+from plop_cli.cli.groups import expanding
 
 
 class Kind(StrEnum):
@@ -17,7 +19,7 @@ class Kind(StrEnum):
     parquet = "parquet"
 
 
-@filtered
+@expanding(filters=filter_options)
 def export(
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="Where to write.", show_default=False)],
     filters: Filters,

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import inspect
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime, time, timedelta
-from functools import wraps
 from typing import Annotated, Any
 
 import typer
@@ -44,42 +42,27 @@ RegistryOption = Annotated[
 Filters = Mapping[str, Any]
 """Each filter by its name in `Registry.runs`; None does not count."""
 
-_FILTERS = {
-    "model": Annotated[
+
+def filters(
+    model: Annotated[
         str | None, typer.Option("--model", metavar="GLOB", help="Models: [bold]org/*[/bold], or org/name@revision.")
-    ],
-    "task": Annotated[str | None, typer.Option("--task", "-t", metavar="GLOB", help="Tasks: [bold]sample/*[/bold].")],
-    "revision": Annotated[
+    ] = None,
+    task: Annotated[
+        str | None, typer.Option("--task", "-t", metavar="GLOB", help="Tasks: [bold]sample/*[/bold].")
+    ] = None,
+    revision: Annotated[
         str | None, typer.Option("--revision", metavar="GLOB", help="Revisions: a label, or how a hash begins.")
-    ],
-    "since": Annotated[
+    ] = None,
+    since: Annotated[
         datetime | None,
         typer.Option("--since", parser=_since, metavar="TIME", help="A date, a time, or an age like 7d."),
-    ],
-    "until": Annotated[
+    ] = None,
+    until: Annotated[
         datetime | None, typer.Option("--until", parser=_until, metavar="TIME", help="Likewise, inclusive.")
-    ],
-    "type": Annotated[
+    ] = None,
+    type: Annotated[
         str | None, typer.Option("--type", metavar="GLOB", help="Module types; runs that have none are left out.")
-    ],
-}
-
-
-def filtered(command: Callable[..., None]) -> Callable[..., None]:
-    """The command with an option for each filter, where it has the parameter `filters`."""
-    signature = inspect.signature(command, eval_str=True)
-    options = [
-        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
-        for name, annotation in _FILTERS.items()
-    ]
-    parameters: list[inspect.Parameter] = []
-    for name, parameter in signature.parameters.items():
-        parameters += options if name == "filters" else [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)]
-
-    @wraps(command)
-    def with_filters(**given: Any) -> None:
-        command(filters={name: given.pop(name) for name in _FILTERS}, **given)
-
-    with_filters.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-    with_filters.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
-    return with_filters
+    ] = None,
+) -> Filters:
+    """The options that say which runs a command is about."""
+    return {"model": model, "task": task, "revision": revision, "since": since, "until": until, "type": type}

@@ -7,11 +7,13 @@ from typing import Annotated
 import typer
 
 from plop_cli.cli.console import note
-from plop_cli.cli.filters import Filters, RegistryOption, filtered
+from plop_cli.cli.filters import Filters, RegistryOption
+from plop_cli.cli.filters import filters as filter_options
 from plop_cli.cli.formats import Format, FormatOption, emit
+from plop_cli.cli.groups import expanding
 
 
-@filtered
+@expanding(filters=filter_options)
 def history(
     filters: Filters,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="How many runs at most.")] = 20,

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+
+from plop_cli.models.source import Loading
+
+Scoring = Mapping[str, Any]
+"""Fields of `runs.grid.Request`."""
 
 
 class Rows(StrEnum):
@@ -83,3 +89,51 @@ MaxMemory = Annotated[
     ),
 ]
 DeviceMap = Annotated[Spread | None, typer.Option("--device-map", help="auto: split each model over all GPUs.")]
+
+
+def loading(
+    dtype: Dtype = DtypeName.auto,
+    device: Device = "auto",
+    revision: Revision = None,
+    adapter: Adapter = None,
+    load_in: LoadIn = None,
+    offload: Offload = None,
+    max_memory: MaxMemory = None,
+    device_map: DeviceMap = None,
+    trust_remote_code: TrustRemoteCode = False,
+    allow_pickle: AllowPickle = False,
+) -> Loading:
+    """The options that say how a model is loaded."""
+    return Loading(
+        dtype=dtype.value,
+        device=device,
+        revision=revision,
+        adapter=adapter,
+        load_in=load_in,
+        offload=offload,
+        max_memory=max_memory,
+        split=device_map is not None,
+        trust_remote_code=trust_remote_code,
+        allow_pickle=allow_pickle,
+    )
+
+
+def scoring(
+    samples: Samples = 100,
+    max_length: MaxLength = 256,
+    batch_tokens: BatchTokens = None,
+    seed: Seed = 0,
+    column: Column = None,
+    template: Template = None,
+    chat: Chat = False,
+) -> Scoring:
+    """The options that say which texts are scored, and how they go through the model."""
+    return {
+        "samples": samples,
+        "max_length": max_length,
+        "batch_tokens": batch_tokens,
+        "seed": seed,
+        "column": column,
+        "template": template,
+        "chat": chat,
+    }

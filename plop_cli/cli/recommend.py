@@ -12,8 +12,10 @@ import typer
 from rich.console import Console
 
 from plop_cli.cli import options
-from plop_cli.cli.console import note, out, progress, warn
+from plop_cli.cli.cells import scored_cells
+from plop_cli.cli.console import note, out, warn
 from plop_cli.cli.filters import RegistryOption
+from plop_cli.cli.groups import expanding
 from plop_cli.errors import PlopError
 from plop_cli.models.source import Loading
 
@@ -48,7 +50,9 @@ class Format(StrEnum):
     ms_swift = "ms-swift"
 
 
+@expanding(scoring=options.scoring, loading=options.loading)
 def recommend(
+    *,
     model: Annotated[
         str,
         typer.Argument(
@@ -98,24 +102,9 @@ def recommend(
         typer.Option("--run", metavar="RUN", help="Stored scores to go by, by id, instead of --task; repeatable."),
     ] = None,
     confidence: options.Confidence = 0.99,
-    samples: options.Samples = 100,
-    max_length: options.MaxLength = 256,
-    batch_tokens: options.BatchTokens = None,
-    seed: options.Seed = 0,
-    dtype: options.Dtype = options.DtypeName.auto,
-    device: options.Device = "auto",
-    revision: options.Revision = None,
-    column: options.Column = None,
-    template: options.Template = None,
-    chat: options.Chat = False,
+    scoring: options.Scoring,
+    loading: Loading,
     registry: RegistryOption = None,
-    trust_remote_code: options.TrustRemoteCode = False,
-    allow_pickle: options.AllowPickle = False,
-    adapter: options.Adapter = None,
-    load_in: options.LoadIn = None,
-    offload: options.Offload = None,
-    max_memory: options.MaxMemory = None,
-    device_map: options.DeviceMap = None,
 ) -> None:
     """Say where LoRA adapters go in MODEL for TASK: types, rank, cost, and the config to paste.
 
@@ -144,28 +133,10 @@ def recommend(
         parse_match(match)
     wanted: dict[str, Any] = {"types": types, "below": below, "invert": invert, "exclude": _listed(exclude)}
     parameters = None if budget is None else parse_count(budget)
-    loading = Loading(
-        dtype=dtype.value,
-        device=device,
-        revision=revision,
-        adapter=adapter,
-        load_in=load_in,
-        offload=offload,
-        max_memory=max_memory,
-        split=device_map is not None,
-        trust_remote_code=trust_remote_code,
-        allow_pickle=allow_pickle,
-    )
     source = _source(model, loading, only_config=bool(targets))
     body = anatomy(skeleton(source, loading))
     request = Request(
-        samples=samples,
-        max_length=max_length,
-        batch_tokens=batch_tokens,
-        seed=seed,
-        column=column,
-        template=template,
-        chat=chat,
+        **scoring,
         loading=loading,
         until=confidence,
         rule=rule_of(sorted({module.type for module in body.modules}), **wanted),
@@ -204,12 +175,11 @@ def _scores(
 ) -> list[StoredScores]:
     """Of the runs that were named, or of each task: from the registry, else scored now."""
     from plop_cli.placement.recommend import StoredScores
-    from plop_cli.runs.grid import score_grid
     from plop_registry import Registry
 
     with Registry(registry) as store:
         scored = [store.get(run) for run in runs]
-        for cell in score_grid([model], tasks, request, store, show=progress, note=note) if tasks else ():
+        for cell in scored_cells([model], tasks, request, store) if tasks else ():
             if cell.run is None or cell.error:
                 raise PlopError(f"{cell.task}: {cell.error}" if len(tasks) > 1 else str(cell.error))
             if cell.cached:

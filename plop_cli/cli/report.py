@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from plop_cli.cli.filters import Filters, RegistryOption, filtered
+from plop_cli.cli.filters import Filters, RegistryOption
+from plop_cli.cli.filters import filters as filter_options
+from plop_cli.cli.groups import expanding
 from plop_cli.errors import PlopError
 
 if TYPE_CHECKING:
@@ -34,7 +36,7 @@ class Theme(StrEnum):
     dark = "dark"
 
 
-@filtered
+@expanding(filters=filter_options)
 def report(
     runs: Annotated[
         list[str] | None,

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from plop_cli.cli import options
-from plop_cli.cli.console import fail, note, out, print_json, progress, warn
+from plop_cli.cli.cells import scored_cells
+from plop_cli.cli.console import fail, note, out, print_json, warn
 from plop_cli.cli.filters import RegistryOption
+from plop_cli.cli.groups import expanding
 from plop_cli.models.source import Loading
 
 if TYPE_CHECKING:
@@ -16,7 +18,9 @@ if TYPE_CHECKING:
     from plop_registry import Run
 
 
+@expanding(scoring=options.scoring, loading=options.loading)
 def score(
+    *,
     models: Annotated[
         list[str],
         typer.Argument(
@@ -29,8 +33,7 @@ def score(
         list[str] | None,
         typer.Option("--task", "-t", help="A task; repeat it for several ([bold]plop tasks[/bold] lists them)."),
     ] = None,
-    samples: options.Samples = 100,
-    max_length: options.MaxLength = 256,
+    scoring: options.Scoring,
     until_decided: Annotated[
         bool,
         typer.Option(
@@ -39,14 +42,7 @@ def score(
         ),
     ] = False,
     confidence: options.Confidence = 0.99,
-    batch_tokens: options.BatchTokens = None,
-    seed: options.Seed = 0,
-    dtype: options.Dtype = options.DtypeName.auto,
-    device: options.Device = "auto",
-    revision: options.Revision = None,
-    column: options.Column = None,
-    template: options.Template = None,
-    chat: options.Chat = False,
+    loading: Loading,
     include: Annotated[
         list[str] | None,
         typer.Option(metavar="TOWER", help="Score this tower of a multimodal model too (vision), if texts reach it."),
@@ -59,13 +55,6 @@ def score(
     ] = False,
     registry: RegistryOption = None,
     force: Annotated[bool, typer.Option("--force", help="Score anew what the registry already has.")] = False,
-    trust_remote_code: options.TrustRemoteCode = False,
-    allow_pickle: options.AllowPickle = False,
-    adapter: options.Adapter = None,
-    load_in: options.LoadIn = None,
-    offload: options.Offload = None,
-    max_memory: options.MaxMemory = None,
-    device_map: options.DeviceMap = None,
 ) -> None:
     """Score MODELs on TASKs: one forward pass each, NFN by module type, lowest first.
 
@@ -73,34 +62,16 @@ def score(
 
     Example: [bold]plop score demo --task sample/math --map[/bold]
     """
-    loading = Loading(
-        dtype=dtype.value,
-        device=device,
-        revision=revision,
-        adapter=adapter,
-        load_in=load_in,
-        offload=offload,
-        max_memory=max_memory,
-        split=device_map is not None,
-        trust_remote_code=trust_remote_code,
-        allow_pickle=allow_pickle,
-    )
     if list_modules:
         _list_modules(models, loading, include or [], json=json)
         return
     if not tasks:
         raise typer.BadParameter("give at least one, such as --task math or --task sample/math", param_hint="--task")
-    from plop_cli.runs.grid import Request, score_grid
+    from plop_cli.runs.grid import Request
     from plop_registry import Registry
 
     request = Request(
-        samples=samples,
-        max_length=max_length,
-        batch_tokens=batch_tokens,
-        seed=seed,
-        column=column,
-        template=template,
-        chat=chat,
+        **scoring,
         include=tuple(include or ()),
         loading=loading,
         force=force,
@@ -108,7 +79,7 @@ def score(
     )
     cells = []
     with Registry(registry) as store:
-        for cell in score_grid(models, tasks, request, store, show=progress, note=note):
+        for cell in scored_cells(models, tasks, request, store):
             cells.append(cell)
             _say(cell, alone=len(models) * len(tasks) == 1)
             if cell.run and not json:

@@ -52,7 +52,7 @@ def trim_between_layers(model: Any) -> None:
 
     glibc would keep it, in pieces between the activations: with SmolLM2, 180 MB after one pass and more after the next.
     """
-    for name, place in model.hf_device_map.items():
+    for name, place in getattr(model, "hf_device_map", {}).items():  # none where all of it fits
         if place == "disk":
             model.get_submodule(name).register_forward_hook(lambda *_: trim())
 

@@ -19,6 +19,8 @@ from plop_cli.models import quantization
 from plop_cli.models.device_map import device_map, trim_between_layers
 from plop_cli.models.source import Loading, ModelSource
 from plop_cli.network.body import body
+from plop_cli.network.randomness import same_randomness
+from plop_cli.quiet import quiet_transformers
 
 
 def load(source: ModelSource, loading: Loading) -> tuple[torch.nn.Module, PreTrainedTokenizerBase]:
@@ -31,14 +33,14 @@ def load(source: ModelSource, loading: Loading) -> tuple[torch.nn.Module, PreTra
     """
     _check_loadable(source, loading)
     folder, dtype = _folder(source), getattr(torch, loading.dtype)
-    options: dict[str, Any] = {"trust_remote_code": loading.trust_remote_code, "gguf_file": source.gguf_file}
+    options = {**_options(source, loading), "gguf_file": source.gguf_file}
     wanted = {"dtype": dtype, "use_safetensors": not source.pickled, **device_map(loading)}
     if loading.offload == "disk":  # for weights that cannot be read from the files as they are
         scratch = tempfile.TemporaryDirectory(prefix="plop-offload-")
         wanted["offload_folder"] = scratch.name
     if source.load_in:
         wanted["quantization_config"] = quantization.config_for(source.load_in, dtype)
-    with _clear_errors(source):
+    with same_randomness(cuda=loading.device.startswith("cuda")), _clear_errors(source):
         tokenizer = _tokenizer(source, folder, options)
         model, report = _auto_class(folder, source, loading).from_pretrained(
             folder, output_loading_info=True, **wanted, **options
@@ -50,7 +52,7 @@ def load(source: ModelSource, loading: Loading) -> tuple[torch.nn.Module, PreTra
         weakref.finalize(model, scratch.cleanup)
         trim_between_layers(model)
     if source.adapter:
-        with _clear_errors(source):
+        with same_randomness(), _clear_errors(source):
             model = _merged(model, source.adapter)
     return model.eval(), tokenizer
 
@@ -90,13 +92,12 @@ def _merged(model: torch.nn.Module, adapter: Path) -> torch.nn.Module:
 def skeleton(source: ModelSource, loading: Loading = Loading()) -> torch.nn.Module:
     """The model on the meta device: every module and shape, no weight."""
     folder = _folder(source, only_config=True)
-    with _clear_errors(source):
-        trusted = loading.trust_remote_code
-        config = AutoConfig.from_pretrained(folder, trust_remote_code=trusted, gguf_file=source.gguf_file)
+    with same_randomness(), _clear_errors(source):
+        config = AutoConfig.from_pretrained(folder, gguf_file=source.gguf_file, **_options(source, loading))
         factory = _auto_class(folder, source, loading)
         with torch.device("meta"):
             make = getattr(factory, "from_config", None) or factory._from_config
-            model: torch.nn.Module = make(config, **({"trust_remote_code": True} if trusted else {}))
+            model: torch.nn.Module = make(config, **({"trust_remote_code": True} if loading.trust_remote_code else {}))
     return model
 
 
@@ -113,11 +114,15 @@ def _folder(source: ModelSource, *, only_config: bool = False) -> Path:
     return folder
 
 
+def _options(source: ModelSource, loading: Loading) -> dict[str, Any]:
+    return {"trust_remote_code": loading.trust_remote_code, "local_files_only": source.offline}
+
+
 def _auto_class(folder: Path, source: ModelSource, loading: Loading) -> Any:
     """The class that the checkpoint was saved from, so that its head is known for what it is."""
     if source.gguf_file:
         return AutoModelForCausalLM
-    config = AutoConfig.from_pretrained(folder, trust_remote_code=loading.trust_remote_code)
+    config = AutoConfig.from_pretrained(folder, **_options(source, loading))
     custom = getattr(config, "auto_map", None) or {}
     if loading.trust_remote_code and custom:
         return AutoModelForCausalLM if "AutoModelForCausalLM" in custom else AutoModel
@@ -128,10 +133,8 @@ def _auto_class(folder: Path, source: ModelSource, loading: Loading) -> Any:
 @contextmanager
 def _clear_errors(source: ModelSource) -> Iterator[None]:
     """Loading runs foreign parsers over foreign files: whatever they raise, this model cannot be loaded."""
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), quiet_transformers():
             warnings.simplefilter("ignore")
             yield
     except (MemoryError, torch.OutOfMemoryError) as error:

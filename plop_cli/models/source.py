@@ -58,7 +58,8 @@ class ModelSource:
     pins the weights: a hub commit, or a hash of the files. `folder` is None while it is only on the hub, where it
     consists of `files`. `elements` counts the weights by dtype, as safetensors names them. `quantization` names what
     they are quantized to, in the files or, with `load_in`, when they are loaded. `adapter` is the folder of a PEFT
-    adapter that is merged into them, `adapter_hash` the start of a hash of its files.
+    adapter that is merged into them, `adapter_hash` the start of a hash of its files. `offline` says that the hub gave
+    no answer: what loading needs beside `folder` is in the cache or nowhere.
     """
 
     id: str
@@ -73,6 +74,7 @@ class ModelSource:
     load_in: str | None = None
     adapter: Path | None = None
     adapter_hash: str | None = None
+    offline: bool = False
 
     def __str__(self) -> str:
         return f"{self.id}@{self.label}" if self.label else self.id
@@ -211,9 +213,8 @@ def _read_json(file: Path) -> dict[str, Any]:
 def _on_hub(name: str, revision: str | None) -> ModelSource:
     info = hub.ask(name, revision, "model")
     if info is None:
-        hub.work_offline()
         cached = _cached_snapshot(name, revision)
-        return replace(_folder(cached), id=name, label=revision or "main", revision=cached.name)
+        return replace(_folder(cached), id=name, label=revision or "main", revision=cached.name, offline=True)
     names = [sibling.rfilename for sibling in info.siblings or () if "/" not in sibling.rfilename]
     weights = [file for file in names if file.endswith(".safetensors")]
     pickles = [file for file in names if re.fullmatch(r"pytorch_model.*\.bin(\.index\.json)?", file)]

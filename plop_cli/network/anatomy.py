@@ -27,6 +27,7 @@ from transformers import PreTrainedModel
 
 from plop_cli.network.body import body
 from plop_cli.network.modules import LinearModule, linear_modules
+from plop_cli.network.randomness import same_randomness
 
 _PRODUCTS = {"mm", "addmm", "bmm", "baddbmm"}
 
@@ -50,7 +51,8 @@ class Anatomy:
 def anatomy(model: nn.Module) -> Anatomy:
     """The anatomy of a model, which is left as it is. Takes about a tenth of a second."""
     modules, _ = linear_modules(model)
-    attention, feed_forward = _roles(model) if isinstance(model, PreTrainedModel) else ((), ())
+    with same_randomness():
+        attention, feed_forward = _roles(model) if isinstance(model, PreTrainedModel) else ((), ())
     return Anatomy(
         architecture=type(model).__name__,
         names=tuple(name for name, _ in model.named_modules() if name),

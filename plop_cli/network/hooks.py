@@ -16,6 +16,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from plop_cli.network.randomness import same_randomness
+
 
 class ForwardHook(Protocol):
     """What is called after a module's forward, with its arguments and its output."""
@@ -25,8 +27,11 @@ class ForwardHook(Protocol):
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode and no gradients, but not inference mode: what a module keeps must stay fit for training."""
-    with ExitStack() as stack, torch.inference_mode(False), torch.no_grad():
+    """Evaluation mode, no gradients, and random states as before afterwards.
+
+    It is not inference mode: what a module keeps must stay fit for training.
+    """
+    with ExitStack() as stack, torch.inference_mode(False), torch.no_grad(), same_randomness():
         for module in model.modules():
             stack.callback(setattr, module, "training", module.training)
         model.eval()

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import logging
-import random
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from plop_cli.errors import PlopError
 from plop_cli.network.adapters import merged
+from plop_cli.network.randomness import same_randomness
 from plop_cli.network.weights import WeightsHash
 from plop_cli.runs.identity import Identity
 from plop_cli.scoring.score import score
@@ -114,7 +112,7 @@ class PlopCallback(TrainerCallback):  # type: ignore[misc]
         """Score, store, log."""
         started, task = time.perf_counter(), self._task
         tokenizer = getattr(processing_class, "tokenizer", processing_class)
-        with _same_randomness(model), merged(model) as plain:
+        with same_randomness(), merged(model) as plain:
             scores = score(plain, tokenizer, task.texts, **self._options)
         identity = Identity(
             model_id=self._model or Path(args.output_dir).resolve().name,
@@ -145,16 +143,3 @@ class PlopCallback(TrainerCallback):  # type: ignore[misc]
         due = control.should_log
         self._log(metrics)
         control.should_log = due
-
-
-@contextmanager
-def _same_randomness(model: nn.Module) -> Iterator[None]:
-    """The states of all random generators that training draws from, as they were."""
-    gpus = sorted({weight.device.index for weight in model.parameters() if weight.device.type == "cuda"})
-    python, numpy = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng(devices=gpus):
-        try:
-            yield
-        finally:
-            random.setstate(python)
-            np.random.set_state(numpy)

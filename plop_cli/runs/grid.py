@@ -14,12 +14,12 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from plop_cli.errors import PlopError
+from plop_cli.hub import Line, through
 from plop_cli.method.choice import PLOP, Rule, sure
 from plop_cli.models.devices import resolve_device, resolve_dtype
-from plop_cli.models.memory import keep_freed
 from plop_cli.models.quantization import package_of
 from plop_cli.models.source import Loading, ModelSource, identify
-from plop_cli.processes import join, own_device, size
+from plop_cli.processes import ALONE, Group, own_device, size
 from plop_cli.runs.identity import Identity
 from plop_cli.scoring.settings import settings
 from plop_cli.texts.tasks import Task, load_task
@@ -105,19 +105,25 @@ def score_grid(
     *,
     show: Show = lambda what: nullcontext(lambda done, total: None),
     note: Callable[[str], None] = lambda text: None,
+    join: Callable[[], Group] = lambda: ALONE,
 ) -> Iterator[Cell]:
     """Yield a cell for every model and task, model by model, as soon as it is known.
 
-    Under torchrun all processes walk the same grid, each scores its share, and only the first stores.
-
-    Args: `show` displays progress; `note` is told what a user would not guess (a short source, a changed dtype).
+    Args:
+        show: displays progress.
+        note: is told what a user would not guess (a short source, a changed dtype).
+        join: connects the processes that score together (`processes.join`); called if there is something to score. All
+            walk the same grid, each scores its share, and only the first stores.
     """
+    line = Line()
     device = own_device(resolve_device(request.loading.device))
-    drawn = _drawn(tasks, request, note)
+    with through(line):
+        drawn = _drawn(tasks, request, note)
     scored: dict[str, Run] = {}
     for model in dict.fromkeys(models):
         try:
-            source = identify(model, request.loading)
+            with through(line):
+                source = identify(model, request.loading)
             loading, why = resolve_dtype(replace(request.loading, device=device), source)
             if why:
                 note(why)
@@ -136,7 +142,7 @@ def score_grid(
             else:
                 jobs.append(job)
         if jobs:
-            for job, cell in zip(jobs, _score(jobs, registry, show), strict=True):
+            for job, cell in zip(jobs, _score(jobs, registry, show, join), strict=True):
                 if cell.run:
                     scored[job.identity().key] = cell.run
                 yield cell
@@ -183,13 +189,11 @@ def _stored(job: _Job, registry: Registry) -> Run | None:
     return None
 
 
-def _score(jobs: Sequence[_Job], registry: Registry, show: Show) -> Iterator[Cell]:
+def _score(jobs: Sequence[_Job], registry: Registry, show: Show, join: Callable[[], Group]) -> Iterator[Cell]:
     """The cells of jobs of one model, which is loaded once."""
     from plop_cli.models.loading import load
 
     source, loading = jobs[0].source, jobs[0].loading
-    if loading.offload is None:
-        keep_freed()
     try:
         group = join()
         with show(f"loading {source}"), group.together():
@@ -200,13 +204,15 @@ def _score(jobs: Sequence[_Job], registry: Registry, show: Show) -> Iterator[Cel
         yield from (Cell(job.model, job.task.id, error=str(error)) for job in jobs)
         return
     for job in jobs:
-        yield _score_one(job, model, tokenizer, registry, show)
+        yield _score_one(job, model, tokenizer, registry, show, group)
 
 
-def _score_one(job: _Job, model: nn.Module, tokenizer: PreTrainedTokenizerBase, registry: Registry, show: Show) -> Cell:
+def _score_one(
+    job: _Job, model: nn.Module, tokenizer: PreTrainedTokenizerBase, registry: Registry, show: Show, group: Group
+) -> Cell:
     from plop_cli.scoring.score import score
 
-    group, request = join(), job.request
+    request = job.request
     try:
         key = job.identity().key
         if set(group.gather(key)) != {key}:

@@ -7,6 +7,7 @@ a score cannot depend on who shares its batch.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -55,13 +56,28 @@ def tokenize(tokenizer: PreTrainedTokenizerBase, texts: Sequence[Text], *, max_l
     templated = [chat or not isinstance(text, str) for text in texts]
     ids: list[list[int]] = []
     cut: list[bool] = []
-    for text, special in zip(plain, templated, strict=True):
-        # A template writes the special tokens itself. One token more than fits tells a cut text from an exact fit.
-        options = {"add_special_tokens": not special, "truncation": True}
-        long = tokenizer(text, max_length=max_length + 1, **options)["input_ids"]
-        cut.append(len(long) > max_length)
-        ids.append(tokenizer(text, max_length=max_length, **options)["input_ids"] if cut[-1] else long)
+    with _same_truncation(tokenizer):
+        for text, special in zip(plain, templated, strict=True):
+            # A template writes the special tokens itself. One token more than fits tells a cut text from an exact fit.
+            options = {"add_special_tokens": not special, "truncation": True}
+            long = tokenizer(text, max_length=max_length + 1, **options)["input_ids"]
+            cut.append(len(long) > max_length)
+            ids.append(tokenizer(text, max_length=max_length, **options)["input_ids"] if cut[-1] else long)
     return Tokens(ids, cut)
+
+
+@contextmanager
+def _same_truncation(tokenizer: PreTrainedTokenizerBase) -> Iterator[None]:
+    """A fast tokenizer keeps what it last cut and padded to, and save_pretrained writes that: it is put back."""
+    if (backend := getattr(tokenizer, "backend_tokenizer", None)) is None:
+        yield
+        return
+    truncation, padding = backend.truncation, backend.padding
+    try:
+        yield
+    finally:
+        backend.no_truncation() if truncation is None else backend.enable_truncation(**truncation)
+        backend.no_padding() if padding is None else backend.enable_padding(**padding)
 
 
 def batches(ids: Sequence[Sequence[int]], *, batch_tokens: int, pad: int = 0) -> Iterator[Batch]:

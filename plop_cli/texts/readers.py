@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 from plop_cli import hub
 from plop_cli.errors import PlopError
+from plop_cli.quiet import quiet_datasets
 
 Row = Mapping[str, Any]
 
@@ -50,8 +51,6 @@ def rows_of_stream(content: bytes) -> list[Row]:
 def rows_of_hub(name: str, config: str | None, split: str | None) -> tuple[Sequence[Row], str]:
     """The rows of a split of a data set on the hub, and their commit. Raises PlopError where it cannot be read."""
     info = hub.ask(name, None, "dataset")
-    if info is None:
-        hub.work_offline()
     with _datasets(name, offline=info is None) as datasets:
         rows = datasets.load_dataset(name, config, split=split or "train", revision=info.sha if info else None)
     # Without the hub, the folder that the cached rows lie in names the commit.
@@ -76,11 +75,9 @@ def _datasets(source: str, *, offline: bool = False) -> Iterator[Any]:
     """The `datasets` library, whose errors of many kinds all mean that this source cannot be read."""
     import datasets
 
-    datasets.disable_progress_bars()
-    datasets.logging.set_verbosity_error()
-    datasets.config.HF_HUB_OFFLINE = datasets.config.HF_HUB_OFFLINE or offline
     try:
-        yield datasets
+        with quiet_datasets(), hub.offline() if offline else nullcontext():
+            yield datasets
     except Exception as error:
         if offline:
             raise hub.unreachable(f"the data set {source!r}") from error

@@ -110,7 +110,8 @@ class Database:
 
         with self._transaction("upgrade") as connection:
             config = Config()
-            config.set_main_option("script_location", "plop_registry:migrations")
+            # A folder: for a package's name, Alembic leaves a function to be run at exit, each time.
+            config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
             config.attributes["connection"] = connection
             command.upgrade(config, HEAD)
             connection.execute(delete(META))

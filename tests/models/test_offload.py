@@ -53,6 +53,11 @@ def test_scores_are_those_in_memory(folder: Path) -> None:
         assert (b.nfn, b.nfn_squared) == pytest.approx((a.nfn, a.nfn_squared), rel=1e-5)
 
 
+def test_what_fits_in_memory_is_left_there(folder: Path) -> None:
+    model, _ = load(identify(str(folder)), Loading(dtype="float32", device="cpu", offload="disk"))
+    assert not is_offloaded(model)
+
+
 def test_each_layer_is_fetched_once_for_the_probes_and_once_per_batch(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
