@@ -12,7 +12,8 @@ from experiments.shared.program import Results
 from plop_cli import PlopError
 from plop_cli.models.devices import resolve_device
 from plop_cli.models.loading import load
-from plop_cli.models.source import DEMO, Loading, identify
+from plop_cli.models.options import Loading
+from plop_cli.models.source import DEMO, identify
 from plop_cli.texts.readers import rows_of_file, rows_of_hub
 
 Pair = dict[str, str]

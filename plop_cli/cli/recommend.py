@@ -17,7 +17,7 @@ from plop_cli.cli.console import note, out, warn
 from plop_cli.cli.filters import RegistryOption
 from plop_cli.cli.groups import expanding
 from plop_cli.errors import PlopError
-from plop_cli.models.source import Loading
+from plop_cli.models.options import Loading
 
 if TYPE_CHECKING:
     from plop_cli.models.source import ModelSource
