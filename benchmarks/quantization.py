@@ -20,7 +20,8 @@ from transformers import AutoModelForCausalLM
 
 from plop_cli import NFNScores, score
 from plop_cli.models.loading import load
-from plop_cli.models.source import Loading, identify
+from plop_cli.models.options import Loading
+from plop_cli.models.source import identify
 
 TEXTS = Path(__file__).parent.parent / "plop_cli" / "texts" / "samples" / "math.jsonl"
 

@@ -20,23 +20,14 @@ import torch
 from torch.nn.functional import cross_entropy
 from transformers import AutoModelForSequenceClassification
 
+from experiments.shared.data import called, load_model, needed, rows
+from experiments.shared.markdown import command, figure, section, show, table
 from experiments.shared.placements import apart, described, labelled, matched
-from experiments.shared.program import (
-    Results,
-    called,
-    command,
-    figure,
-    load_model,
-    main,
-    needed,
-    rows,
-    several,
-    show,
-    table,
-)
+from experiments.shared.program import Results, main
 from experiments.shared.training import adapted, train
-from experiments.shared.verdicts import section, verdict
+from experiments.shared.verdicts import verdict
 from plop_cli import Placement, score
+from plop_cli.words import counted
 
 Case = dict[str, Any]
 """A `premise`, a `hypothesis` and a `label`."""
@@ -128,18 +119,18 @@ def run(*, quick: bool, seeds: Sequence[int], data: Sequence[Path], model: str, 
     needed(len(cases["train"]), size.batch, "cases for training")
     classifier = Classifier(size, model)
     scores = score(classifier.model, classifier.tokenizer, [_text(case) for case in cases["train"][: size.scored]])
-    found = {}
-    for name, one in matched(scores, classifier.model).items():
-        tried = [classifier.trained(one, rate, seeds[0], cases) for rate in size.rates]
+    outcomes = {}
+    for name, placement in matched(scores, classifier.model).items():
+        tried = [classifier.trained(placement, rate, seeds[0], cases) for rate in size.rates]
         best = max(tried, key=lambda run: float(run["validation"]))
-        runs = [best, *(classifier.trained(one, best["rate"], seed, cases) for seed in seeds[1:])]
-        found[name] = {**described(one), "runs": runs}
-    return {"setting": asdict(size), "made_up": quick and not data, "placements": found}
+        runs = [best, *(classifier.trained(placement, best["rate"], seed, cases) for seed in seeds[1:])]
+        outcomes[name] = {**described(placement), "runs": runs}
+    return {"setting": asdict(size), "made_up": quick and not data, "placements": outcomes}
 
 
 def tell(results: Results) -> str:
-    setting, found = results["setting"], results["placements"]
-    accuracy = {name: [run["test"] for run in one["runs"]] for name, one in found.items()}
+    setting, outcomes = results["setting"], results["placements"]
+    accuracy = {name: [run["test"] for run in outcome["runs"]] for name, outcome in outcomes.items()}
     claims = {
         f"PLoP classifies better than {other}": [[own - its for own, its in zip(accuracy["PLoP"], right, strict=True)]]
         for other, right in accuracy.items()
@@ -152,14 +143,14 @@ def tell(results: Results) -> str:
     )
     listed = [
         {
-            "placement": labelled(name, one["types"]),
-            "rank": one["rank"],
-            "parameters": f"{one['parameters'] / 1e6:.2f} M",
-            "learning rate": f"{one['runs'][0]['rate']:g}",
-            "train loss": show([run["train"] for run in one["runs"]]),
+            "placement": labelled(name, outcome["types"]),
+            "rank": outcome["rank"],
+            "parameters": f"{outcome['parameters'] / 1e6:.2f} M",
+            "learning rate": f"{outcome['runs'][0]['rate']:g}",
+            "train loss": show([run["train"] for run in outcome["runs"]]),
             "accuracy": show(accuracy[name]),
         }
-        for name, one in found.items()
+        for name, outcome in outcomes.items()
     ]
     return section(f"""## Sequence classification
 
@@ -167,9 +158,9 @@ def tell(results: Results) -> str:
 
 **Claimed** (Figure 7): on ANLI, PLoP learns better than attention, and as well as MLP or better.
 
-**Done:** {called(results)} with a new head for three classes, adapters within {apart(found)} of each other's
+**Done:** {called(results)} with a new head for three classes, adapters within {apart(outcomes)} of each other's
 parameters (and the head, which starts the same for all), {setting["steps"]} steps of AdamW with {setting["batch"]}
-cases, 10 % warmup and a cosine (the paper: no warmup, linear, dropout 0.1), {several(len(results["seeds"]), "seed")};
+cases, 10 % warmup and a cosine (the paper: no warmup, linear, dropout 0.1), {counted(len(results["seeds"]), "seed")};
 learning rates {", ".join(f"{rate:g}" for rate in setting["rates"])}, chosen on the first seed by
 {setting["validation"]} validation cases; accuracy on {setting["test"]} {"made-up " if results["made_up"] else ""}cases,
 where chance is a third.
@@ -185,8 +176,8 @@ where chance is a third.
 def draw(results: Results) -> dict[str, alt.TopLevelMixin]:
     points = [
         {"placement": name, "step": step, "training loss": loss}
-        for name, one in results["placements"].items()
-        for run in one["runs"]
+        for name, outcome in results["placements"].items()
+        for run in outcome["runs"]
         for step, loss in enumerate(run["losses"], 1)
     ]
     chart = alt.Chart(alt.InlineData(values=points)).mark_line()

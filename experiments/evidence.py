@@ -11,10 +11,15 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
 
-from experiments.shared.program import DOCS, RESULTS, write_figures
+import altair as alt
+
+from experiments.shared.program import RESULTS
+
+DOCS = Path(__file__).parent.parent / "docs"
 
 PROGRAMS = (
     "growth",
@@ -46,10 +51,18 @@ In doubt about your own model? The programs take it, your pairs, and a size wort
 QUICK = "**In its quick form**, which shows the harness, not the claim.\n\n"
 
 
-def found_of(name: str) -> Path:
-    """The results of a program: the full ones where there are any."""
+def results_of_page(name: str) -> Path:
+    """The file of a program's results that the page is made of: the full ones where there are any."""
     full = RESULTS / f"{name}.json"
     return full if full.exists() else RESULTS / f"{name}.quick.json"
+
+
+def _write_figures(charts: Mapping[str, alt.TopLevelMixin]) -> None:
+    """Each chart as docs/evidence/NAME.svg."""
+    folder = DOCS / "evidence"
+    folder.mkdir(exist_ok=True)
+    for name, chart in charts.items():
+        chart.save(folder / f"{name}.svg")
 
 
 def main() -> None:
@@ -64,8 +77,8 @@ def main() -> None:
         return
     sections = [INTRODUCTION]
     for name in PROGRAMS:
-        results, program = json.loads(found_of(name).read_text()), import_module(f"experiments.{name}")
-        write_figures(program.draw(results))
+        results, program = json.loads(results_of_page(name).read_text()), import_module(f"experiments.{name}")
+        _write_figures(program.draw(results))
         section = program.tell(results)
         sections.append(section.replace("\n\n", f"\n\n{QUICK}", 1) if results["quick"] else section)
     (DOCS / "evidence.md").write_text("\n".join(sections))

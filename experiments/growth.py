@@ -14,7 +14,8 @@ import altair as alt
 import torch
 from torch import Tensor
 
-from experiments.shared.program import Results, command, figure, interval, main, paragraph, show, table
+from experiments.shared.markdown import command, figure, interval, section, show, table
+from experiments.shared.program import Results, main
 from plop_cli.method import nfn
 
 WIDTH, POINTS, STEPS, RATE = 100, 1000, 300, 1e-4
@@ -31,8 +32,7 @@ ETA, SIGN_STEPS, NETWORKS = 0.1, 8, 3
 
 def run(*, quick: bool, seeds: Sequence[int]) -> Results:
     steps, widths = (100, (64, 256, 1024)) if quick else (STEPS, (64, 128, 256, 512, 1024, 2048, 4096))
-    trained = {init: [list(train(std, seed, steps)) for seed in seeds] for init, std in OUTPUT.items()}
-    errors = {str(n): [sign_sgd(n, NETWORKS * seed + one) for seed in seeds for one in range(NETWORKS)] for n in widths}
+    networks = [NETWORKS * seed + number for seed in seeds for number in range(NETWORKS)]
     return {
         "settings": {
             "width": WIDTH,
@@ -41,28 +41,26 @@ def run(*, quick: bool, seeds: Sequence[int]) -> Results:
             "learning_rate": RATE,
             "eta": ETA,
             "sign_steps": SIGN_STEPS,
-            "networks": NETWORKS * len(seeds),
+            "networks": len(networks),
         },
-        "network": {
-            init: {
-                "curves": {
-                    layer: {
-                        key: [
-                            _short(statistics.fmean(point[layer][key] for point in points))
-                            for points in zip(*runs, strict=True)
-                        ]
-                        for key in ("feature", "baseline", "nfn")
-                    }
-                    for layer in LAYERS
-                },
-                "loss": [
-                    _short(statistics.fmean(point["loss"] for point in points)) for points in zip(*runs, strict=True)
-                ],
-                "layers": {layer: _growth([[row[layer] for row in one] for one in runs]) for layer in LAYERS},
+        "network": {init: _network([list(train(std, seed, steps)) for seed in seeds]) for init, std in OUTPUT.items()},
+        "theorem": {str(n): [sign_sgd(n, seed) for seed in networks] for n in widths},
+    }
+
+
+def _network(runs: Sequence[Sequence[dict[str, Any]]]) -> dict[str, Any]:
+    """What the trainings of one network, a run for each seed, come to: means over the seeds, and each seed's growth."""
+    moments = list(zip(*runs, strict=True))
+    return {
+        "curves": {
+            layer: {
+                key: [_short(statistics.fmean(point[layer][key] for point in moment)) for moment in moments]
+                for key in ("feature", "baseline", "nfn")
             }
-            for init, runs in trained.items()
+            for layer in LAYERS
         },
-        "theorem": errors,
+        "loss": [_short(statistics.fmean(point["loss"] for point in moment)) for moment in moments],
+        "layers": {layer: _growth([[point[layer] for point in run] for run in runs]) for layer in LAYERS},
     }
 
 
@@ -105,11 +103,11 @@ def _growth(runs: Sequence[Sequence[dict[str, float]]]) -> dict[str, list[float]
     """Of each seed: norms and NFN before and after the training, and how much of the growth came by step 200."""
     by_then = min(200 // EVERY, len(runs[0]) - 1)
     ends = {
-        f"{key}_{when}": [_short(one[at][key]) for one in runs]
+        f"{key}_{when}": [_short(points[at][key]) for points in runs]
         for key in ("feature", "baseline", "nfn")
         for when, at in (("before", 0), ("after", -1))
     }
-    gained = [[one[at]["feature"] - one[0]["feature"] for at in (by_then, -1)] for one in runs]
+    gained = [[points[at]["feature"] - points[0]["feature"] for at in (by_then, -1)] for points in runs]
     return {**ends, "early": [_short(early / whole) for early, whole in gained]}
 
 
@@ -150,7 +148,7 @@ def _short(value: float) -> float:
 def slope(theorem: dict[str, list[dict[str, float]]], which: str) -> float:
     """The exponent p of error ∝ nᵖ, by least squares on logarithms of the means over seeds."""
     x = [math.log(int(n)) for n in theorem]
-    y = [math.log(statistics.fmean(one[which] for one in errors)) for errors in theorem.values()]
+    y = [math.log(statistics.fmean(error[which] for error in errors)) for errors in theorem.values()]
     return statistics.linear_regression(x, y).slope
 
 
@@ -177,7 +175,7 @@ def draw(results: Results) -> dict[str, alt.TopLevelMixin]:
         .resolve_scale(y="independent")
     )
     points = [
-        {"n": int(n), "Γ": label, "error": statistics.fmean(one[which] for one in errors)}
+        {"n": int(n), "Γ": label, "error": statistics.fmean(error[which] for error in errors)}
         for n, errors in results["theorem"].items()
         for which, label in (("stated", "as stated: 1 + t(t−1)"), ("recursion", "as the proof's recursion: t²"))
     ]
@@ -194,34 +192,38 @@ def draw(results: Results) -> dict[str, alt.TopLevelMixin]:
     return {"growth": lines, "growth-theorem": theorem}
 
 
-def tell(results: Results) -> str:
-    settings, theorem, seeds = results["settings"], results["theorem"], len(results["seeds"])
-    layers = [
+def _layers(results: Results) -> list[dict[str, str]]:
+    """A row for each layer of each network: how its norms and its NFN grew."""
+    return [
         {
             "W2 at first": init,
             "layer": layer,
-            "‖Wz‖²/out": _ends(one, "feature"),
-            "‖Wz̃‖²/out": _ends(one, "baseline"),
-            "NFN before": show(one["nfn_before"]),
-            "NFN after": show(one["nfn_after"]),
-            "by step 200": f"{statistics.median(one['early']):.0%}" if _grown(one, "feature") > 0.05 else "–",
+            "‖Wz‖²/out": _ends(growth, "feature"),
+            "‖Wz̃‖²/out": _ends(growth, "baseline"),
+            "NFN before": show(growth["nfn_before"]),
+            "NFN after": show(growth["nfn_after"]),
+            "by step 200": f"{statistics.median(growth['early']):.0%}" if _grown(growth, "feature") > 0.05 else "–",
         }
-        for init, found in results["network"].items()
-        for layer, one in found["layers"].items()
+        for init, network in results["network"].items()
+        for layer, growth in network["layers"].items()
     ]
-    errors = [
+
+
+def tell(results: Results) -> str:
+    settings, theorem, seeds = results["settings"], results["theorem"], len(results["seeds"])
+    widths = [
         {
             "n": n,
-            "error, Γ as stated": show([one["stated"] for one in errors], 4),
-            "error, Γ = Γ₀ + β²t²": show([one["recursion"] for one in errors], 4),
+            "error, Γ as stated": show([error["stated"] for error in errors], 4),
+            "error, Γ = Γ₀ + β²t²": show([error["recursion"] for error in errors], 4),
         }
         for n, errors in theorem.items()
     ]
     field, standard = (results["network"][init]["layers"] for init in OUTPUT)
-    turned = sum(one["turned"] for errors in theorem.values() for one in errors)
+    turned = sum(error["turned"] for errors in theorem.values() for error in errors)
     apart = settings["eta"] ** 2 * (settings["sign_steps"] - 1)
     share = {layer: _grown(field[layer], "baseline") / _grown(field[layer], "feature") for layer in ("W1", "W2")}
-    floor = theorem[max(theorem, key=int)]
+    widest = theorem[max(theorem, key=int)]
     claim = f"""The paper claims that in training the feature norms ‖Wz‖² of a linear network grow, of W0 much less than
     of W2, mostly in the first 200 steps, and those of random inputs not significantly; and that under SignSGD
     ‖W_t z‖²/n follows Γ_t = Γ₀ + β²(1 + t(t−1)) up to an error that falls with the width n (Theorem 1). **What did not
@@ -232,29 +234,29 @@ def tell(results: Results) -> str:
     {_ends(standard["W1"], "feature")}. And Γ_t as stated is not what its proof derives: the recursion there, Γ_(t+1) =
     Γ_t + β²(1 + 2t), adds up to Γ₀ + β²t². The error against that falls as n^{slope(theorem, "recursion"):.2f} (the
     theorem promises any exponent above −0.5); the error against the stated form stops falling, at
-    {statistics.fmean(one["stated"] for one in floor):.3f} for the widest, since the two are β²(T−1) ≈ {apart:.3f} apart
-    at any width."""
+    {statistics.fmean(error["stated"] for error in widest):.3f} for the widest, since the two are β²(T−1) ≈ {apart:.3f}
+    apart at any width."""
     done = f"""Done: f(x) = W2 W1 W0 x, n = d = {settings["width"]}, {settings["points"]:,} points, full-batch Adam,
     {settings["steps"]} steps, {seeds} seeds; the paper does not give its learning rate, ours is
     {settings["learning_rate"]:g}. W2 starts at 1/n (mean-field, as the theorem assumes) or at 1/√n (standard). Then
     SignSGD with η = {settings["eta"]} on one point, {settings["sign_steps"]} steps, {settings["networks"]}
     networks for each n; in {turned} of these runs the derivative changed its sign."""
-    return f"""## Growth of feature norms
+    return section(f"""## Growth of feature norms
 
-{paragraph(claim)}
+{claim}
 
-{paragraph(done)}
+{done}
 
-{table(layers)}
+{table(_layers(results))}
 
 {figure("growth", "Feature norms of the three layers over training, against random inputs")}
 
-{table(errors)}
+{table(widths)}
 
 {figure("growth-theorem", "The error of Theorem 1 over the width")}
 
 {command(results)}
-"""
+""")
 
 
 def _grown(layer: dict[str, list[float]], key: str) -> float:

@@ -16,25 +16,14 @@ from typing import Any
 import altair as alt
 from datasets import Dataset
 
+from experiments.shared.data import Pair, called, gsm8k, load_model, needed, pairs_of
+from experiments.shared.markdown import command, figure, section, show, table
 from experiments.shared.placements import apart, described, labelled, matched
-from experiments.shared.program import (
-    Pair,
-    Results,
-    called,
-    command,
-    figure,
-    gsm8k,
-    load_model,
-    main,
-    needed,
-    pairs_of,
-    several,
-    show,
-    table,
-)
+from experiments.shared.program import Results, main
 from experiments.shared.training import adapted
-from experiments.shared.verdicts import section, verdict
+from experiments.shared.verdicts import verdict
 from plop_cli import Placement, PlopError, score
+from plop_cli.words import counted
 
 TAGS = ("<think>", "</think>", "<solution>", "</solution>")
 PROMPT = """Think between <think> and </think>. Then write the number between <solution> and </solution>.
@@ -76,9 +65,10 @@ def format_reward(completions: Sequence[str], **_: Any) -> list[float]:
 
 def answer_reward(completions: Sequence[str], answer: Sequence[str], **_: Any) -> list[float]:
     """Two points for the right number between the tags."""
-    found = [re.search(r"<solution>\s*\$?([-\d.,]+?)\.?\s*</solution>", text) for text in completions]
+    given = [re.search(r"<solution>\s*\$?([-\d.,]+?)\.?\s*</solution>", text) for text in completions]
     return [
-        2.0 * (one is not None and one[1].replace(",", "") == right) for one, right in zip(found, answer, strict=True)
+        2.0 * (match is not None and match[1].replace(",", "") == right)
+        for match, right in zip(given, answer, strict=True)
     ]
 
 
@@ -138,12 +128,12 @@ def run(*, quick: bool, seeds: Sequence[int], data: Sequence[Path], model: str, 
     needed(len(short), 1, f"questions of at most {size.longest} tokens")
     asked = prompts(short)
     scores = score(network, tokenizer, asked["prompt"][: size.scored])
-    found = {}
-    for name, one in matched(scores, network).items():
+    outcomes = {}
+    for name, placement in matched(scores, network).items():
         if name != "all-linear":
-            runs = [rewards(network, tokenizer, one, asked, seed, size) for seed in seeds]
-            found[name] = {**described(one), "runs": runs}
-    return {"setting": asdict(size), "placements": found}
+            runs = [rewards(network, tokenizer, placement, asked, seed, size) for seed in seeds]
+            outcomes[name] = {**described(placement), "runs": runs}
+    return {"setting": asdict(size), "placements": outcomes}
 
 
 def ends(values: Sequence[float]) -> tuple[float, float]:
@@ -153,9 +143,10 @@ def ends(values: Sequence[float]) -> tuple[float, float]:
 
 
 def tell(results: Results) -> str:
-    setting, found = results["setting"], results["placements"]
+    setting, outcomes = results["setting"], results["placements"]
     last = {
-        name: [ends(run["format"])[1] + ends(run["answer"])[1] for run in one["runs"]] for name, one in found.items()
+        name: [ends(run["format"])[1] + ends(run["answer"])[1] for run in outcome["runs"]]
+        for name, outcome in outcomes.items()
     }
     claims = {
         f"PLoP ends with more reward than {other}": [
@@ -164,7 +155,7 @@ def tell(results: Results) -> str:
         for other, rewards in last.items()
         if other != "PLoP"
     }
-    runs = [run for one in found.values() for run in one["runs"]]
+    runs = [run for outcome in outcomes.values() for run in outcome["runs"]]
     first, final = (fmean(ends(run["format"])[end] for run in runs) for end in (0, 1))
     moved = (
         f"Rewards move: over all placements the mean for the format goes from {first:.2f} in the first quarter of the "
@@ -174,28 +165,28 @@ def tell(results: Results) -> str:
     )
     listed = [
         {
-            "placement": labelled(name, one["types"]),
-            "rank": one["rank"],
-            "parameters": f"{one['parameters'] / 1e6:.2f} M",
-            "format, first quarter": show([ends(run["format"])[0] for run in one["runs"]]),
-            "format, last quarter": show([ends(run["format"])[1] for run in one["runs"]]),
-            "answer, last quarter": show([ends(run["answer"])[1] for run in one["runs"]]),
+            "placement": labelled(name, outcome["types"]),
+            "rank": outcome["rank"],
+            "parameters": f"{outcome['parameters'] / 1e6:.2f} M",
+            "format, first quarter": show([ends(run["format"])[0] for run in outcome["runs"]]),
+            "format, last quarter": show([ends(run["format"])[1] for run in outcome["runs"]]),
+            "answer, last quarter": show([ends(run["answer"])[1] for run in outcome["runs"]]),
         }
-        for name, one in found.items()
+        for name, outcome in outcomes.items()
     ]
     return section(f"""## GRPO
 
-{verdict(claims)} {moved} How far this carries: {several(setting["steps"], "step")} of {setting["batch"]} answers,
-{several(len(results["seeds"]), "seed")}, show that every placement trains under TRL. They are too few to tell
+{verdict(claims)} {moved} How far this carries: {counted(setting["steps"], "step")} of {setting["batch"]} answers,
+{counted(len(results["seeds"]), "seed")}, show that every placement trains under TRL. They are too few to tell
 placements apart, and to teach this model to solve what it could not solve before.
 
 **Claimed** (Table 3): trained by GRPO, PLoP earns more reward for format and answer than attention, MLP and PLoP⁻¹.
 
 **Done:** {called(results)}, TRL's GRPOTrainer on questions of {pairs_of(results)} of at most {setting["longest"]}
 tokens with two solved examples before them; {setting["group"]} answers of at most {setting["generated"]} tokens to a
-question, learning rate {setting["rate"]:g}; placements within {apart(found)} of each other's parameters. Format: half a
-point for each of the four tags that stands there once, one more for their order. Answer: two points for the right
-number between the tags.
+question, learning rate {setting["rate"]:g}; placements within {apart(outcomes)} of each other's parameters. Format:
+half a point for each of the four tags that stands there once, one more for their order. Answer: two points for the
+right number between the tags.
 
 {figure("grpo", "Reward of each placement over the steps")}
 
@@ -208,8 +199,8 @@ number between the tags.
 def draw(results: Results) -> dict[str, alt.TopLevelMixin]:
     points = [
         {"placement": name, "step": step, "reward": form + answer}
-        for name, one in results["placements"].items()
-        for run in one["runs"]
+        for name, outcome in results["placements"].items()
+        for run in outcome["runs"]
         for step, (form, answer) in enumerate(zip(run["format"], run["answer"], strict=True), 1)
     ]
     chart = alt.Chart(alt.InlineData(values=points)).mark_line()

@@ -11,11 +11,13 @@ from pathlib import Path
 
 import altair as alt
 
+from experiments.shared.markdown import command, figure, section, show, table
 from experiments.shared.placements import apart, matched_rank, of_modules, placements
-from experiments.shared.program import Results, command, figure, main, several, show, table
+from experiments.shared.program import Results, main
 from experiments.shared.training import QUICK, Bench, Size, told
-from experiments.shared.verdicts import NOTE, dots, less, losses, section, tried, verdict
+from experiments.shared.verdicts import NOTE, dots, less, losses, tried, verdict
 from plop_cli import Placement, recommend
+from plop_cli.words import counted
 
 TYPES, SINGLE, RELATIVE = "lowest types", "lowest modules", "lowest within their type"
 
@@ -39,33 +41,33 @@ def relative(bench: Bench, count: int) -> list[str]:
 def run(*, quick: bool, seeds: Sequence[int], data: Sequence[Path], model: str, size: Size) -> Results:
     """Each choice at its best learning rate."""
     bench = Bench(size, model=model, data=data, keep=not quick)
-    found = {}
+    outcomes = {}
     chosen = choices(bench)
-    for name, one in chosen.items():
-        held = dict(Counter(module.type for module in one.modules))
-        shared = len({*one.matched_modules} & {*chosen[TYPES].matched_modules})
-        found[name] = {**told(one, bench.tuned(one, seeds)), "held": held, "shared": shared}
-    return {"setting": bench.setting(), "untrained": bench.untrained, "choices": found}
+    for name, placement in chosen.items():
+        held = dict(Counter(module.type for module in placement.modules))
+        shared = len({*placement.matched_modules} & {*chosen[TYPES].matched_modules})
+        outcomes[name] = {**told(placement, bench.tuned(placement, seeds)), "held": held, "shared": shared}
+    return {"setting": bench.setting(), "untrained": bench.untrained, "choices": outcomes}
 
 
 def tell(results: Results) -> str:
-    setting, found = results["setting"], results["choices"]
+    setting, outcomes = results["setting"], results["choices"]
     claims = {
-        f"{SINGLE} beat {TYPES}": less(found[SINGLE], found[TYPES]),
-        f"{RELATIVE} beat {TYPES}": less(found[RELATIVE], found[TYPES]),
+        f"{SINGLE} beat {TYPES}": less(outcomes[SINGLE], outcomes[TYPES]),
+        f"{RELATIVE} beat {TYPES}": less(outcomes[RELATIVE], outcomes[TYPES]),
     }
     listed = [
         {
             "choice": name,
-            "modules": ", ".join(f"{count} {kind.split('_')[0]}" for kind, count in one["held"].items()),
-            "as in types": one["shared"],
-            "rank": one["rank"],
-            "parameters": f"{one['parameters'] / 1e6:.2f} M",
-            "test loss": show(losses(one)),
-            "learning rate": f"{one['runs'][0]['rate']:g}",
-            f"below {TYPES}": "" if name == TYPES else show(less(one, found[TYPES])[0]),
+            "modules": ", ".join(f"{count} {kind.split('_')[0]}" for kind, count in outcome["held"].items()),
+            "as in types": outcome["shared"],
+            "rank": outcome["rank"],
+            "parameters": f"{outcome['parameters'] / 1e6:.2f} M",
+            "test loss": show(losses(outcome)),
+            "learning rate": f"{outcome['runs'][0]['rate']:g}",
+            f"below {TYPES}": "" if name == TYPES else show(less(outcome, outcomes[TYPES])[0]),
         }
-        for name, one in found.items()
+        for name, outcome in outcomes.items()
     ]
     return section(f"""## Types or single modules
 
@@ -75,10 +77,10 @@ def tell(results: Results) -> str:
 results.
 
 **Done:** the setting of supervised fine-tuning above ({setting["steps"]} steps of {setting["batch"]} pairs,
-{several(len(results["seeds"]), "seed")}), each choice at the best of the learning rates {tried(setting, found)};
-{found[TYPES]["modules"]} modules in each, and parameters within {apart(found)} of each other. The choices: the types
-with the lowest NFN in every layer (PLoP); the modules with the lowest NFN wherever they are; the modules whose NFN is
-lowest as a share of the mean of their type.
+{counted(len(results["seeds"]), "seed")}), each choice at the best of the learning rates {tried(setting, outcomes)};
+{outcomes[TYPES]["modules"]} modules in each, and parameters within {apart(outcomes)} of each other. The choices: the
+types with the lowest NFN in every layer (PLoP); the modules with the lowest NFN wherever they are; the modules whose
+NFN is lowest as a share of the mean of their type.
 
 {figure("layers", "Test loss of each choice, every seed")}
 

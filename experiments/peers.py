@@ -12,11 +12,13 @@ import altair as alt
 from peft.helpers import find_kappa_target_modules
 
 from experiments.shared.baselines import CHOICES
+from experiments.shared.markdown import command, figure, section, show, table
 from experiments.shared.placements import apart, letters, matched_rank, of_modules, placements
-from experiments.shared.program import Results, command, figure, main, several, show, table
+from experiments.shared.program import Results, main
 from experiments.shared.training import QUICK, Bench, Size, told
-from experiments.shared.verdicts import NOTE, dots, less, losses, section, tried, verdict
+from experiments.shared.verdicts import NOTE, dots, less, losses, tried, verdict
 from plop_cli import recommend
+from plop_cli.words import counted
 
 PLOP, MODULES = "PLoP", "condition number of modules"
 
@@ -34,33 +36,40 @@ def run(*, quick: bool, seeds: Sequence[int], data: Sequence[Path], model: str, 
     share = len(plop.modules) / len(scores.modules)
     names = find_kappa_target_modules(network, top_p=share, show_progress=False)["target_modules"]
     chosen[MODULES] = of_modules(plop, names, scores, network)
-    found = {}
-    for name, one in chosen.items():
-        found[name] = {**told(one, bench.tuned(one, seeds)), "shared": len({*one.modules} & {*plop.modules})}
-    return {"setting": bench.setting(), "untrained": bench.untrained, "choices": found}
+    outcomes = {}
+    for name, placement in chosen.items():
+        outcomes[name] = {
+            **told(placement, bench.tuned(placement, seeds)),
+            "shared": len({*placement.modules} & {*plop.modules}),
+        }
+    return {"setting": bench.setting(), "untrained": bench.untrained, "choices": outcomes}
 
 
 def tell(results: Results) -> str:
-    setting, found = results["setting"], results["choices"]
-    plop = found[PLOP]
-    same = [name for name, one in found.items() if name != PLOP and one["shared"] == plop["modules"] == one["modules"]]
-    others = [name for name in found if name not in (PLOP, *same)]
+    setting, outcomes = results["setting"], results["choices"]
+    plop = outcomes[PLOP]
+    same = [
+        name
+        for name, outcome in outcomes.items()
+        if name != PLOP and outcome["shared"] == plop["modules"] == outcome["modules"]
+    ]
+    others = [name for name in outcomes if name not in (PLOP, *same)]
     agreed = f"By {', '.join(same)} the same types are chosen as by PLoP, and so they train the same. " if same else ""
-    claims = {f"PLoP beats choosing by {name}": less(plop, found[name]) for name in others}
+    claims = {f"PLoP beats choosing by {name}": less(plop, outcomes[name]) for name in others}
     decided = f"{verdict(claims)} {NOTE}" if claims else ""
     listed = [
         {
             "chosen by": name,
-            "types": letters(one["types"]),
-            "modules": one["modules"],
-            "as PLoP": one["shared"],
-            "rank": one["rank"],
-            "parameters": f"{one['parameters'] / 1e6:.2f} M",
-            "test loss": show(losses(one)),
-            "learning rate": f"{one['runs'][0]['rate']:g}",
-            "PLoP is lower by": "" if name == PLOP else show(less(plop, one)[0]),
+            "types": letters(outcome["types"]),
+            "modules": outcome["modules"],
+            "as PLoP": outcome["shared"],
+            "rank": outcome["rank"],
+            "parameters": f"{outcome['parameters'] / 1e6:.2f} M",
+            "test loss": show(losses(outcome)),
+            "learning rate": f"{outcome['runs'][0]['rate']:g}",
+            "PLoP is lower by": "" if name == PLOP else show(less(plop, outcome)[0]),
         }
-        for name, one in found.items()
+        for name, outcome in outcomes.items()
     ]
     return section(f"""## Choices made without data
 
@@ -69,8 +78,8 @@ def tell(results: Results) -> str:
 **Asked:** peers choose by the weights alone. Does their choice train as well as PLoP's?
 
 **Done:** the setting of supervised fine-tuning above ({setting["steps"]} steps of {setting["batch"]} pairs,
-{several(len(results["seeds"]), "seed")}), each choice at the best of the learning rates {tried(setting, found)}; as
-many types or modules as PLoP takes, parameters within {apart(found)} of each other. Types go by the mean of their
+{counted(len(results["seeds"]), "seed")}), each choice at the best of the learning rates {tried(setting, outcomes)}; as
+many types or modules as PLoP takes, parameters within {apart(outcomes)} of each other. Types go by the mean of their
 modules; PEFT's `find_kappa_target_modules` takes single modules, wherever they are.
 
 {figure("peers", "Test loss of each choice, every seed")}

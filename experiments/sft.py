@@ -11,10 +11,13 @@ from typing import Any
 
 import altair as alt
 
+from experiments.shared.data import called, pairs_of
+from experiments.shared.markdown import command, figure, section, show, table
 from experiments.shared.placements import apart, labelled, matched_rank, placements
-from experiments.shared.program import Results, called, command, figure, main, pairs_of, several, show, table
+from experiments.shared.program import Results, main
 from experiments.shared.training import QUICK, Bench, Size, told
-from experiments.shared.verdicts import NOTE, dots, less, losses, section, tried, verdict
+from experiments.shared.verdicts import NOTE, dots, less, losses, tried, verdict
+from plop_cli.words import counted
 
 PLOP, MLP = "PLoP", "MLP"
 
@@ -24,12 +27,12 @@ def run(*, quick: bool, seeds: Sequence[int], data: Sequence[Path], model: str, 
     bench = Bench(size, model=model, data=data, keep=not quick)
     rank = matched_rank(bench.scores, bench.model)
     matched, equal = {}, {}
-    for name, one in placements(bench.scores, bench.model, match=f"mlp:{rank}").items():
-        rate = bench.tuned(one, seeds[:1])[0].rate
-        matched[name] = told(one, [bench.run(one, rate=rate, seed=seed, solve=True) for seed in seeds])
-    for name, one in placements(bench.scores, bench.model, rank=rank).items():
+    for name, placement in placements(bench.scores, bench.model, match=f"mlp:{rank}").items():
+        rate = bench.tuned(placement, seeds[:1])[0].rate
+        matched[name] = told(placement, [bench.run(placement, rate=rate, seed=seed, solve=True) for seed in seeds])
+    for name, placement in placements(bench.scores, bench.model, rank=rank).items():
         rate = matched[name]["runs"][0]["rate"]
-        equal[name] = told(one, [bench.run(one, rate=rate, seed=seed) for seed in seeds])
+        equal[name] = told(placement, [bench.run(placement, rate=rate, seed=seed) for seed in seeds])
     return {
         "setting": bench.setting(),
         "untrained": bench.untrained,
@@ -39,25 +42,25 @@ def run(*, quick: bool, seeds: Sequence[int], data: Sequence[Path], model: str, 
     }
 
 
-def right(found: dict[str, Any], tested: int) -> list[float]:
+def right(outcome: dict[str, Any], tested: int) -> list[float]:
     """Of each seed, the share of the test questions that were answered right."""
-    return [run["solved"] / tested for run in found["runs"]]
+    return [run["solved"] / tested for run in outcome["runs"]]
 
 
 def rows(group: dict[str, Any], tested: int) -> list[dict[str, object]]:
     """The placements of a group, lowest loss first."""
     return [
         {
-            "placement": labelled(name, found["types"]),
-            "rank": found["rank"],
-            "parameters": f"{found['parameters'] / 1e6:.2f} M",
-            "learning rate": f"{found['runs'][0]['rate']:g}",
-            "train loss": show([run["train"] for run in found["runs"]]),
-            "test loss": show(losses(found)),
-            "PLoP is lower by": "" if name == PLOP else show(less(group[PLOP], found)[0]),
-            **({"answers right": show(right(found, tested))} if "solved" in found["runs"][0] else {}),
+            "placement": labelled(name, outcome["types"]),
+            "rank": outcome["rank"],
+            "parameters": f"{outcome['parameters'] / 1e6:.2f} M",
+            "learning rate": f"{outcome['runs'][0]['rate']:g}",
+            "train loss": show([run["train"] for run in outcome["runs"]]),
+            "test loss": show(losses(outcome)),
+            "PLoP is lower by": "" if name == PLOP else show(less(group[PLOP], outcome)[0]),
+            **({"answers right": show(right(outcome, tested))} if "solved" in outcome["runs"][0] else {}),
         }
-        for name, found in sorted(group.items(), key=lambda item: sum(losses(item[1])))
+        for name, outcome in sorted(group.items(), key=lambda item: sum(losses(item[1])))
     ]
 
 
@@ -86,7 +89,7 @@ PLoP⁻¹ and, clearly, attention, and adapters everywhere, with 1.5 to 1.8 time
 without calculator notes, of at most {setting["longest"]} tokens ({setting["pairs"]} to draw from); {setting["steps"]}
 steps of AdamW with {setting["batch"]} pairs, 10 % warmup and a cosine; loss on the answer's tokens. Learning rates
 {tried(setting, group)} for each placement, chosen on the first seed by {setting["validation"]} validation pairs;
-{several(len(results["seeds"]), "seed")} (the start, the pairs, their order); loss and answers (greedy, at most 96
+{counted(len(results["seeds"]), "seed")} (the start, the pairs, their order); loss and answers (greedy, at most 96
 tokens, the last number counts) on {tested} test pairs, the same for all. Untrained, the loss is
 {results["untrained"]:.3f}, and {results["solved"]} of {tested} answers are right. Parameters are within {apart(group)}
 of each other. The paper trains on MetaMathQA for two epochs. Finished runs are kept in

@@ -12,12 +12,14 @@ from statistics import fmean
 import altair as alt
 
 from experiments.shared.baselines import CHOICES
+from experiments.shared.markdown import command, figure, section, show, table
 from experiments.shared.placements import apart
-from experiments.shared.program import Results, command, figure, main, several, show, table
+from experiments.shared.program import Results, main
 from experiments.shared.training import QUICK, Bench, Size, told
-from experiments.shared.verdicts import losses, section, spearman, tried
+from experiments.shared.verdicts import losses, spearman, tried
 from plop_cli import recommend
 from plop_cli.method.significance import LEVEL
+from plop_cli.words import counted
 
 AS_LARGE_AS = "mlp:4"
 SIZE = Size(rates=(2e-3, 4e-3))
@@ -28,20 +30,22 @@ def run(*, quick: bool, seeds: Sequence[int], data: Sequence[Path], model: str, 
     """Each type alone, at its best learning rate."""
     bench = Bench(size, model=model, data=data, keep=not quick)
     orders = {name: ranked(bench.model) for name, ranked in CHOICES.items()}
-    found = {}
+    outcomes = {}
     for kind in bench.scores.types:
-        one = recommend(bench.scores, targets=[kind.type], model=bench.model, match=AS_LARGE_AS, rounding="nearest")
-        found[kind.type] = {"nfn": kind.nfn, **told(one, bench.tuned(one, seeds))}
-    return {"setting": bench.setting(), "untrained": bench.untrained, "types": found, "orders": orders}
+        placement = recommend(
+            bench.scores, targets=[kind.type], model=bench.model, match=AS_LARGE_AS, rounding="nearest"
+        )
+        outcomes[kind.type] = {"nfn": kind.nfn, **told(placement, bench.tuned(placement, seeds))}
+    return {"setting": bench.setting(), "untrained": bench.untrained, "types": outcomes, "orders": orders}
 
 
 def tell(results: Results) -> str:
     setting, types = results["setting"], results["types"]
-    gains = {kind: [results["untrained"] - loss for loss in losses(found)] for kind, found in types.items()}
+    gains = {kind: [results["untrained"] - loss for loss in losses(outcome)] for kind, outcome in types.items()}
     mean = {kind: fmean(gain) for kind, gain in gains.items()}
-    nfn = [float(found["nfn"]) for found in types.values()]
+    nfn = [float(outcome["nfn"]) for outcome in types.values()]
     rho, p = spearman(nfn, list(mean.values()))
-    each = [spearman(nfn, [gain[seed] for gain in gains.values()])[0] for seed in range(len(results["seeds"]))]
+    by_seed = [spearman(nfn, [gain[seed] for gain in gains.values()])[0] for seed in range(len(results["seeds"]))]
     lowest = min(types, key=lambda kind: float(types[kind]["nfn"]))
     largest = max(mean, key=lambda kind: mean[kind])
     said = "Could not be told" if p > LEVEL else "Held" if rho < 0 else "Did not hold"
@@ -52,25 +56,25 @@ def tell(results: Results) -> str:
     listed = [
         {
             "type": kind,
-            "NFN": f"{found['nfn']:.3f}",
-            "rank": found["rank"],
-            "learning rate": f"{found['runs'][0]['rate']:g}",
+            "NFN": f"{outcome['nfn']:.3f}",
+            "rank": outcome["rank"],
+            "learning rate": f"{outcome['runs'][0]['rate']:g}",
             "gain": show(gains[kind]),
         }
-        for kind, found in types.items()
+        for kind, outcome in types.items()
     ]
     return section(f"""## A low score and a large gain
 
 **{said}:** that a lower NFN means a larger gain. Over the {len(types)} types Spearman's ρ between NFN before training
 and the gain is {rho:+.2f} (−1 would be the claim at its purest; p = {p:.2f} by permutation; seed by seed
-{", ".join(f"{one:+.2f}" for one in each)}). {lowest} has the lowest NFN, {largest} the largest gain. For the orders in
-which peers would choose, without data, ρ with the gain is: {others}.
+{", ".join(f"{value:+.2f}" for value in by_seed)}). {lowest} has the lowest NFN, {largest} the largest gain. For the
+orders in which peers would choose, without data, ρ with the gain is: {others}.
 
 **Claimed** (Section 3): types with low NFN are where adaptation is needed.
 
 **Done:** the setting of the section before, but adapters on one type at a time,
 {types[lowest]["parameters"] / 1e6:.2f} M parameters each (within {apart(types)}),
-{several(len(results["seeds"]), "seed")}, {setting["steps"]} steps, for each type the best by validation loss of the
+{counted(len(results["seeds"]), "seed")}, {setting["steps"]} steps, for each type the best by validation loss of the
 learning rates {tried(setting, types)}. Gain: the test loss of the untrained model,
 {results["untrained"]:.3f}, minus that after training.
 
@@ -84,9 +88,9 @@ learning rates {tried(setting, types)}. Gain: the test loss of the untrained mod
 
 def draw(results: Results) -> dict[str, alt.TopLevelMixin]:
     points = [
-        {"type": kind, "NFN before training": found["nfn"], "gain": results["untrained"] - loss}
-        for kind, found in results["types"].items()
-        for loss in losses(found)
+        {"type": kind, "NFN before training": outcome["nfn"], "gain": results["untrained"] - loss}
+        for kind, outcome in results["types"].items()
+        for loss in losses(outcome)
     ]
     base = alt.Chart(alt.InlineData(values=points)).encode(
         alt.X("NFN before training:Q", scale=alt.Scale(zero=False)),

@@ -21,26 +21,14 @@ import altair as alt
 import torch
 from transformers import DataCollatorForLanguageModeling, PrinterCallback, Trainer, TrainingArguments
 
-from experiments.shared.program import (
-    Pair,
-    Results,
-    called,
-    command,
-    figure,
-    gsm8k,
-    load_model,
-    main,
-    needed,
-    pairs_of,
-    paragraph,
-    results_of,
-    several,
-    table,
-)
+from experiments.shared.data import Pair, called, gsm8k, load_model, needed, pairs_of
+from experiments.shared.markdown import command, figure, section, table
+from experiments.shared.program import Results, main, results_of
 from plop_cli import PlopCallback, recommend
 from plop_cli.method.significance import differences, holm
 from plop_cli.network.modules import linear_modules
 from plop_cli.texts.tasks import Task, load_task
+from plop_cli.words import counted
 from plop_registry import Registry, Run
 
 TASKS = {"gsm8k": "math, trained on", "sample/code": "code, not trained on"}
@@ -127,7 +115,7 @@ def _development(registry: Registry, model: str, task: str) -> dict[str, Any]:
     corrected = holm([change.p for change in changes.values()])
     return {
         "steps": list(map(_step, runs)),
-        "nfn": {one.type: [_nfn(run, one.type) for run in runs] for one in first.types},
+        "nfn": {score.type: [_nfn(run, score.type) for run in runs] for score in first.types},
         "change": {
             name: {"nfn": change.nfn, "stderr": change.stderr, "p": p}
             for (name, change), p in zip(changes.items(), corrected, strict=True)
@@ -140,7 +128,7 @@ def _step(run: Run) -> int:
 
 
 def _nfn(run: Run, name: str) -> float:
-    return next(one.nfn for one in run.types if one.type == name)
+    return next(score.nfn for score in run.types if score.type == name)
 
 
 def draw(results: Results) -> dict[str, alt.TopLevelMixin]:
@@ -148,9 +136,9 @@ def draw(results: Results) -> dict[str, alt.TopLevelMixin]:
     rows = [
         {"step": step, "type": name, "task": about, "change": value / values[0] - 1}
         for task, about in TASKS.items()
-        for found in [results["runs"][0]["tasks"][task]]
-        for name, values in found["nfn"].items()
-        for step, value in zip(found["steps"], values, strict=True)
+        for development in [results["runs"][0]["tasks"][task]]
+        for name, values in development["nfn"].items()
+        for step, value in zip(development["steps"], values, strict=True)
     ]
     chart = (
         alt.Chart(alt.InlineData(values=rows))
@@ -181,7 +169,7 @@ def tell(results: Results) -> str:
         task: max(abs(_change(runs, task, name)) / values[0] for name, values in runs[0]["tasks"][task]["nfn"].items())
         for task in TASKS
     }
-    spent = [seconds for run in runs for each in run["seconds"].values() for seconds in each]
+    spent = [seconds for run in runs for series in run["seconds"].values() for seconds in series]
     claim = f"""The paper claims that models specialised in a task have higher NFN on it, overall (Figure 6). {verdict}
     On math, {len(rose["gsm8k"])} of {len(rows)} types rose ({len(sure["gsm8k"])} of them by more than chance: p < 0.05,
     paired by text, corrected by Holm); on code, which was not trained on, {len(rose["sample/code"])} rose
@@ -189,30 +177,30 @@ def tell(results: Results) -> str:
     moves NFN by {largest["gsm8k"]:.1%} at most on math, {largest["sample/code"]:.1%} on code."""
     done = f"""Done: {called(results)} on questions and answers of {pairs_of(results)}, LoRA of rank {settings["rank"]}
     in every type, {settings["steps"]} AdamW steps of {settings["batch"]}, learning rate {settings["learning_rate"]:g}
-    (cosine), pairs of at most {settings["longest"]} tokens, {several(len(runs), "seed")}; training loss
+    (cosine), pairs of at most {settings["longest"]} tokens, {counted(len(runs), "seed")}; training loss
     {statistics.fmean(run["loss"][0] for run in runs):.2f} → {statistics.fmean(run["loss"][-1] for run in runs):.2f}.
     `PlopCallback` scored {settings["samples"]} held-out questions and {settings["samples"]} samples of code every
     {settings["every"]} steps, adapters included: {statistics.median(spent):.0f} s a score,
     {statistics.fmean(run["share"] for run in runs):.0%} of the training's time. ± is the standard error over texts."""
-    return f"""## Specialised models score higher
+    return section(f"""## Specialised models score higher
 
-{paragraph(claim)}
+{claim}
 
-{paragraph(done)}
+{done}
 
 {table(rows)}
 
 {figure("specialised", "NFN over training, on the task trained on and on another")}
 
 {command(results)}
-"""
+""")
 
 
 def _row(name: str, runs: Sequence[dict[str, Any]]) -> dict[str, str]:
     row = {"type": name}
     for task, about in (("gsm8k", "math"), ("sample/code", "code")):
         values = [run["tasks"][task]["nfn"][name] for run in runs]
-        ends = [statistics.fmean(each[end] for each in values) for end in (0, -1)]
+        ends = [statistics.fmean(series[end] for series in values) for end in (0, -1)]
         error = statistics.fmean(run["tasks"][task]["change"][name]["stderr"] for run in runs)
         row |= {
             f"{about} before": f"{ends[0]:.3f}",

@@ -21,19 +21,10 @@ import torch
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
 from experiments.shared.baselines import CHOICES
-from experiments.shared.program import (
-    Results,
-    called,
-    command,
-    figure,
-    gsm8k,
-    load_model,
-    main,
-    needed,
-    pairs_of,
-    paragraph,
-    table,
-)
+from experiments.shared.data import called, gsm8k, load_model, needed, pairs_of
+from experiments.shared.markdown import command, figure, section, table
+from experiments.shared.placements import letters
+from experiments.shared.program import Results, main
 from plop_cli import NFNScores, score
 from plop_cli.method.choice import PLOP
 from plop_cli.method.estimates import by_type, module_means
@@ -44,11 +35,11 @@ SETS = 20
 
 def run(*, quick: bool, seeds: Sequence[int], data: Sequence[Path], model: str) -> Results:
     """One pass over the texts of all sets, and one for each other way to score."""
-    each, few, lengths = (2, 4, (64, 128)) if quick else (64, 64, (64, 128, 256, 512))
+    size, few, lengths = (2, 4, (64, 128)) if quick else (64, 64, (64, 128, 256, 512))
     pairs = gsm8k("train", data)
     random.Random(seeds[0]).shuffle(pairs)
-    needed(len(pairs), SETS * each, f"questions for {SETS} sets")
-    questions = [pair["question"] for pair in pairs[: SETS * each]]
+    needed(len(pairs), SETS * size, f"questions for {SETS} sets")
+    questions = [pair["question"] for pair in pairs[: SETS * size]]
     solved = [f"{pair['question']}\n{pair['answer']}" for pair in pairs]
     long = ["\n\n".join(solved[start : start + 5]) for start in range(0, 5 * few // 2, 5)]
     network, tokenizer = load_model(model)
@@ -63,8 +54,8 @@ def run(*, quick: bool, seeds: Sequence[int], data: Sequence[Path], model: str) 
     for name, other in _other_precisions(network, tokenizer):
         ways[name] = _way(score(other, tokenizer, questions[:few]))
     return {
-        "settings": {"sets": SETS, "texts_per_set": each, "texts": few, "long_texts": len(long)},
-        "sets": [_types(whole, slice(start, start + each)) for start in range(0, SETS * each, each)],
+        "settings": {"sets": SETS, "texts_per_set": size, "texts": few, "long_texts": len(long)},
+        "sets": [_types(whole, slice(start, start + size)) for start in range(0, SETS * size, size)],
         "ways": ways,
         "without_data": choices,
     }
@@ -79,7 +70,7 @@ def _types(scores: NFNScores, rows: slice) -> dict[str, float]:
 
 def _way(scores: NFNScores) -> dict[str, Any]:
     return {
-        "nfn": {one.type: round(one.nfn, 4) for one in scores.types},
+        "nfn": {kind.type: round(kind.nfn, 4) for kind in scores.types},
         "samples": len(scores.matrix.texts),
         "tokens": scores.tokens,
         "confidence": scores.confidence,
@@ -99,11 +90,11 @@ def _other_precisions(model: Any, tokenizer: Any) -> Iterator[tuple[str, Any]]:
 
 def draw(results: Results) -> dict[str, alt.TopLevelMixin]:
     """NFN of every type in every set and every way."""
-    rows = [{"type": name, "nfn": value, "of": "a set"} for one in results["sets"] for name, value in one.items()]
+    rows = [{"type": name, "nfn": value, "of": "a set"} for nfn in results["sets"] for name, value in nfn.items()]
     rows += [
         {"type": name, "nfn": value, "of": way}
-        for way, found in results["ways"].items()
-        for name, value in found["nfn"].items()
+        for way, scored in results["ways"].items()
+        for name, value in scored["nfn"].items()
     ]
     base = alt.Chart(alt.InlineData(values=rows)).encode(
         x=alt.X("nfn:Q", title="NFN", scale=alt.Scale(zero=False)), y=alt.Y("type:N", title=None, sort=_ranked(results))
@@ -120,37 +111,37 @@ def _ranked(results: Results) -> list[str]:
     return list(results["ways"]["all questions"]["nfn"])
 
 
-def _letters(types: Sequence[str]) -> str:
-    return "-".join(name[0].upper() for name in types)
+def _without_data(results: Results, reference: dict[str, float], chosen: set[str]) -> list[dict[str, str]]:
+    """A row for each choice that needs no data, against what PLoP chose."""
+    return [
+        {
+            "chosen by": name,
+            "in order of choice": letters(types),
+            "chosen types shared": f"{len(chosen & set(types[: len(chosen)]))} of {len(chosen)}",
+            "τ": f"{_tau(reference, {kind: rank for rank, kind in enumerate(types)}):.2f}",
+        }
+        for name, types in results["without_data"].items()
+    ]
 
 
 def tell(results: Results) -> str:
     settings = results["settings"]
     reference = results["ways"]["all questions"]["nfn"]
     chosen = set(PLOP.chosen(reference))
-    sets = Counter(frozenset(PLOP.chosen(one)) for one in results["sets"])
+    sets = Counter(frozenset(PLOP.chosen(nfn)) for nfn in results["sets"])
     same = sets[frozenset(chosen)]
-    spread = max(max(values) - min(values) for values in zip(*(one.values() for one in results["sets"]), strict=True))
+    spread = max(max(values) - min(values) for values in zip(*(nfn.values() for nfn in results["sets"]), strict=True))
     ways = [
         {
             "scored on": name,
-            "texts": f"{found['samples']:,}",
-            "tokens": f"{found['tokens']:,}",
-            "lowest first": _letters(list(found["nfn"])),
-            "chosen types shared": f"{len(chosen & set(PLOP.chosen(found['nfn'])))} of {len(chosen)}",
-            "τ": f"{_tau(reference, found['nfn']):.2f}",
-            "largest shift of NFN": f"{max(abs(found['nfn'][kind] / reference[kind] - 1) for kind in reference):.1%}",
+            "texts": f"{way['samples']:,}",
+            "tokens": f"{way['tokens']:,}",
+            "lowest first": letters(list(way["nfn"])),
+            "chosen types shared": f"{len(chosen & set(PLOP.chosen(way['nfn'])))} of {len(chosen)}",
+            "τ": f"{_tau(reference, way['nfn']):.2f}",
+            "largest shift of NFN": f"{max(abs(way['nfn'][kind] / reference[kind] - 1) for kind in reference):.1%}",
         }
-        for name, found in results["ways"].items()
-    ]
-    others = [
-        {
-            "chosen by": name,
-            "in order of choice": _letters(types),
-            "chosen types shared": f"{len(chosen & set(types[: len(chosen)]))} of {len(chosen)}",
-            "τ": f"{_tau(reference, {kind: rank for rank, kind in enumerate(types)}):.2f}",
-        }
-        for name, types in results["without_data"].items()
+        for name, way in results["ways"].items()
     ]
     moved = [way["scored on"] for way in ways if way["chosen types shared"] != f"{len(chosen)} of {len(chosen)}"]
     verdict = (
@@ -166,25 +157,25 @@ def tell(results: Results) -> str:
     )
     claim = f"""The paper scores one sample of each task, cut at 256 tokens, and does not say how stable the choice is.
     {verdict} Over {settings["sets"]} disjoint sets of {settings["texts_per_set"]} questions the same types,
-    {_letters(PLOP.chosen(reference))}, were chosen in {same}, and the NFN of a type differed by at most {spread:.3f}.
+    {letters(PLOP.chosen(reference))}, were chosen in {same}, and the NFN of a type differed by at most {spread:.3f}.
     {without}"""
     done = f"""Done: {called(results)}, float32 unless another precision is named, questions of {pairs_of(results)}'s
     training set, drawn with seed {results["seeds"][0]}. The lengths are of {settings["long_texts"]} texts of five
     solved problems each, cut. τ is Kendall's, of the order of all types; τ and shifts are against all questions."""
-    return f"""## Stability of the choice
+    return section(f"""## Stability of the choice
 
-{paragraph(claim)}
+{claim}
 
-{paragraph(done)}
+{done}
 
 {table(ways)}
 
 {figure("stability", "NFN of every type, over sets of texts and ways to score")}
 
-{table(others)}
+{table(_without_data(results, reference, chosen))}
 
 {command(results)}
-"""
+""")
 
 
 def _tau(reference: dict[str, float], other: dict[str, float]) -> float:

@@ -21,7 +21,7 @@ from plop_cli.comparison.compare import compare_stored
 from plop_cli.comparison.values import Comparison
 from plop_cli.errors import PlopError
 from plop_cli.files import check_new, write
-from plop_cli.models.source import Loading
+from plop_cli.models.options import Loading
 from plop_cli.placement.placement import Placement
 from plop_cli.placement.recommend import StoredScores, recommend
 from plop_cli.report.page import render_html, render_markdown

@@ -43,7 +43,8 @@ from plop_cli import (
 from plop_cli.cli.app import app
 from plop_cli.comparison.compare import compare
 from plop_cli.models.loading import load, skeleton
-from plop_cli.models.source import Loading, identify
+from plop_cli.models.options import Loading
+from plop_cli.models.source import identify
 from plop_cli.network.anatomy import anatomy
 from plop_cli.report.page import pictures, render_html, render_markdown
 from plop_cli.report.story import tell

@@ -52,13 +52,13 @@ def spectrum_snr(model: nn.Module) -> dict[str, float]:
 
 def _mean(model: nn.Module, measure: Measure) -> dict[str, float]:
     if model not in _spectra:
-        found: dict[str, list[tuple[Tensor, float]]] = {}
+        spectra: dict[str, list[tuple[Tensor, float]]] = {}
         for module in linear_modules(model)[0]:
             sizes = sorted((module.in_features, module.out_features))
             weight = module.module.get_parameter("weight").detach().float()
-            found.setdefault(module.type, []).append((torch.linalg.svdvals(weight).cpu(), sizes[0] / sizes[1]))
-        _spectra[model] = found
-    return {name: fmean(measure(*one) for one in modules) for name, modules in _spectra[model].items()}
+            spectra.setdefault(module.type, []).append((torch.linalg.svdvals(weight).cpu(), sizes[0] / sizes[1]))
+        _spectra[model] = spectra
+    return {name: fmean(measure(*spectrum) for spectrum in spectra) for name, spectra in _spectra[model].items()}
 
 
 def _ranked(values: dict[str, float]) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -65,12 +65,12 @@ def labelled(name: str, types: list[str]) -> str:
     return f"{name} ({letters(types)})"
 
 
-def letters(types: list[str]) -> str:
+def letters(types: Iterable[str]) -> str:
     """["q_proj", "v_proj"] → "Q-V"."""
     return "-".join(kind[0].upper() for kind in types)
 
 
 def apart(group: dict[str, dict[str, Any]]) -> str:
     """By how much the largest placement exceeds the smallest: "1.9%"."""
-    sizes = [found["parameters"] for found in group.values()]
+    sizes = [placement["parameters"] for placement in group.values()]
     return f"{max(sizes) / min(sizes) - 1:.1%}"

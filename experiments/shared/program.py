@@ -1,4 +1,4 @@
-"""What the experiments share: the command line, results as files, intervals, the demo model, GSM8K.
+"""The command line of an experiment, and its results as a file.
 
 if __name__ == "__main__":
     main("growth", run, tell, seeds=range(3))
@@ -8,38 +8,27 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import os
 import platform
 import re
-import statistics
 import sys
-import textwrap
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import altair as alt
 import torch
 
 from plop_cli import PlopError, __version__
-from plop_cli.method.significance import two_sided
-from plop_cli.models.devices import resolve_device
-from plop_cli.models.loading import load
-from plop_cli.models.source import DEMO, Loading, identify
-from plop_cli.texts.readers import rows_of_file, rows_of_hub
+from plop_cli.models.source import DEMO
 
 RESULTS = Path(os.environ.get("PLOP_EVIDENCE") or Path(__file__).parent.parent / "results")
 """Where programs leave what they find."""
-DOCS = Path(__file__).parent.parent.parent / "docs"
 
 Results = dict[str, Any]
 """What a program found, as plain JSON; read back, it also says how: `name`, `quick`, `seeds`, `data`, `versions`, …"""
-Pair = dict[str, str]
-"""A `question` and its `answer`."""
 
 
 def main(
@@ -83,7 +72,7 @@ def main(
             options |= {"data": asked.data, "model": asked.model}
         if sizes:
             options["size"] = resized(sizes[asked.quick], asked.set)
-        found = run(**options)
+        outcome = run(**options)
     except PlopError as error:
         sys.exit(f"Error: {error}")
     results = {
@@ -92,7 +81,7 @@ def main(
         "seeds": chosen,
         **({"data": [file.name for file in asked.data], "model": asked.model} if data else {}),
         **({"set": asked.set} if sizes else {}),
-        **found,
+        **outcome,
         "versions": _versions(),
         "device": _device(),
         "seconds": round(time.perf_counter() - started, 1),
@@ -125,7 +114,7 @@ def resized(size: Any, changes: Sequence[str]) -> Any:
 
 def _written(value: Any) -> str:
     """A number or several, as --set takes them."""
-    return ",".join(f"{one:g}" for one in value) if isinstance(value, tuple) else f"{value:g}"
+    return ",".join(f"{number:g}" for number in value) if isinstance(value, tuple) else f"{value:g}"
 
 
 def _device() -> str:
@@ -133,129 +122,10 @@ def _device() -> str:
 
 
 def _versions() -> dict[str, str]:
-    found = {"plop": __version__, "python": platform.python_version()}
+    versions = {"plop": __version__, "python": platform.python_version()}
     for package in ("torch", "transformers", "peft", "trl", "numpy"):
         try:
-            found[package] = version(package)
+            versions[package] = version(package)
         except PackageNotFoundError:
             continue
-    return found
-
-
-def interval(values: Sequence[float]) -> tuple[float, float]:
-    """The mean and the half-width of its 95 % t-interval; NaN where one value tells none."""
-    mean, count = statistics.fmean(values), len(values)
-    if count < 2:
-        return mean, math.nan
-    error = statistics.stdev(values) / math.sqrt(count)
-    low, high = 0.0, 13.0  # quantiles of t with one degree of freedom or more
-    for _ in range(40):
-        middle = (low + high) / 2
-        low, high = (middle, high) if two_sided(middle, 1.0, count - 1) > 0.05 else (low, middle)
-    return mean, high * error
-
-
-def show(values: Sequence[float], digits: int = 3) -> str:
-    """`interval` as people write it: "1.007 ± 0.004", or the mean alone."""
-    mean, half = interval(values)
-    return f"{mean:.{digits}f}" + ("" if math.isnan(half) else f" ± {half:.{digits}f}")
-
-
-def table(rows: Sequence[Mapping[str, object]]) -> str:
-    """A Markdown table; its columns are the keys of the first row. What is a number stands on the right."""
-    columns = list(rows[0])
-    right = [isinstance(rows[0][column], int | float) or str(rows[0][column])[:1].isdigit() for column in columns]
-    lines = [columns, ["--:" if number else "---" for number in right]]
-    lines += [[str(row[column]) for column in columns] for row in rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def paragraph(text: str) -> str:
-    """The text as lines of at most 120 characters, whatever lines it came in."""
-    return textwrap.fill(" ".join(text.split()), 120, break_long_words=False, break_on_hyphens=False)
-
-
-def figure(name: str, alt_text: str) -> str:
-    """The Markdown that shows docs/evidence/NAME.svg."""
-    return f"![{alt_text}](evidence/{name}.svg)"
-
-
-def command(results: Results) -> str:
-    """The line that makes a program's results again, as the last of its section."""
-    options = f"{' --quick' if results['quick'] else ''} --seeds {' '.join(map(str, results['seeds']))}"
-    for option in ("data", "set"):
-        options += f" --{option} {' '.join(results[option])}" if results.get(option) else ""
-    if results.get("model", DEMO) != DEMO:
-        options += f" --model {results['model']}"
-    spent = f"{results['seconds'] / 60:.0f} minutes" if results["seconds"] > 90 else f"{results['seconds']:.0f} seconds"
-    where = f"torch {results['versions']['torch']}, {results['device']}, {spent}"
-    return f"`python -m experiments.{results['name']}{options}` ({where})"
-
-
-def write_figures(charts: Mapping[str, alt.TopLevelMixin]) -> None:
-    """Each chart as docs/evidence/NAME.svg."""
-    folder = DOCS / "evidence"
-    folder.mkdir(exist_ok=True)
-    for name, chart in charts.items():
-        chart.save(folder / f"{name}.svg")
-
-
-def load_model(name: str = DEMO, dtype: str = "float32") -> tuple[Any, Any]:
-    """A causal language model and its tokenizer, on the GPU where there is one, in evaluation mode."""
-    model: Any
-    model, tokenizer = load(identify(name), Loading(dtype=dtype, device=resolve_device("auto")))
-    tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
-    if name == DEMO:
-        # The GGUF file is quantized, the weights in memory are not; a Trainer would refuse them, and so would saving.
-        model.is_quantized, model.hf_quantizer = False, None
-        del model.config.quantization_config
-    return model, tokenizer
-
-
-def called(results: Results) -> str:
-    """The model's name."""
-    return "SmolLM2-135M-Instruct" if results["model"] == DEMO else str(results["model"])
-
-
-def pairs_of(results: Results) -> str:
-    """Where the pairs are from."""
-    files: list[str] = results["data"]
-    return "GSM8K" if all("gsm8k" in file.lower() for file in files) else ", ".join(files)
-
-
-def several(count: int, what: str) -> str:
-    """ "1 seed", "3 seeds"."""
-    return f"{count} {what}{'s' * (count != 1)}"
-
-
-def gsm8k(split: str, data: Sequence[Path] = ()) -> list[Pair]:
-    """The pairs of a split, "train" or "test": of the files given, else of the hub."""
-    return rows(split, data, ("question", "answer"), hub=("openai/gsm8k", "main", split))
-
-
-def rows(
-    split: str, data: Sequence[Path], columns: Sequence[str], *, hub: tuple[str, str | None, str]
-) -> list[dict[str, Any]]:
-    """The rows of "train" or "test": of the files given, else of the hub's data set, configuration and split.
-
-    The first file is for training, the last for testing; of a single file, the last fifth.
-
-    Raises PlopError where they cannot be read, or a column is not there.
-    """
-    if data:
-        source = str(data[0] if split == "train" else data[-1])
-        found = [dict(row) for row in rows_of_file(Path(source))]
-        cut = len(found) * 4 // 5
-        found = found if len(data) > 1 else found[:cut] if split == "train" else found[cut:]
-    else:
-        source, found = hub[0], [dict(row) for row in rows_of_hub(*hub)[0]]
-    needed(len(found), 1, f"rows of {source}")
-    if missing := [column for column in columns if column not in found[0]]:
-        raise PlopError(f"{source} has no {' and no '.join(missing)}; there are {', '.join(found[0])}")
-    return found
-
-
-def needed(have: int, need: int, what: str) -> None:
-    """Raises PlopError where there are too few."""
-    if have < need:
-        raise PlopError(f"{what}: {have}, and {need} are needed; give more --data, or another --set")
+    return versions

@@ -26,8 +26,9 @@ import torch
 from peft.helpers import disable_input_dtype_casting
 from torch.nn.functional import cross_entropy
 
+from experiments.shared.data import Example, gsm8k, last_number, load_model, needed
 from experiments.shared.placements import described
-from experiments.shared.program import gsm8k, load_model, needed, results_of
+from experiments.shared.program import results_of
 from plop_cli import NFNScores, Placement, score
 from plop_cli.models.source import DEMO, identify
 
@@ -73,20 +74,8 @@ class Run:
     def summary(self) -> dict[str, float]:
         """For the results of a program; the rest is in runs.jsonl."""
         train = fmean(self.train[-10:])
-        found = {"seed": self.seed, "rate": self.rate, "loss": round(self.loss, 5), "train": round(train, 5)}
-        return found if self.solved is None else {**found, "solved": self.solved}
-
-
-@dataclass(frozen=True)
-class Example:
-    """A pair in tokens; the answer with the end of the text."""
-
-    question: list[int]
-    answer: list[int]
-
-    @property
-    def tokens(self) -> list[int]:
-        return self.question + self.answer
+        summary = {"seed": self.seed, "rate": self.rate, "loss": round(self.loss, 5), "train": round(train, 5)}
+        return summary if self.solved is None else {**summary, "solved": self.solved}
 
 
 class Bench:
@@ -127,9 +116,9 @@ class Bench:
         `solve`: let the trained model answer the test questions too.
         """
         key = self._key(placement, rate, seed)
-        for found in reversed(_read(self.kept)):
-            if found["key"] == key and not (solve and found["run"].get("solved") is None):
-                return Run(**found["run"])
+        for kept in reversed(_read(self.kept)):
+            if kept["key"] == key and not (solve and kept["run"].get("solved") is None):
+                return Run(**kept["run"])
         with self.trained(placement, rate=rate, seed=seed) as losses:
             held_out = self._measure(self.validation), self._measure(self.test)
             solved = self.solved() if solve else None
@@ -219,7 +208,7 @@ class Bench:
 
 def told(placement: Placement, runs: Sequence[Run]) -> dict[str, Any]:
     """What the results say about a placement and its runs; `pairs` is the mean loss of each test pair."""
-    pairs = [round(fmean(each), 4) for each in zip(*(run.test for run in runs), strict=True)]
+    pairs = [round(fmean(losses), 4) for losses in zip(*(run.test for run in runs), strict=True)]
     return {**described(placement), "runs": [run.summary() for run in runs], "pairs": pairs}
 
 
@@ -249,12 +238,6 @@ def train(
         optimizer.zero_grad()
         losses.append(round(loss.item(), 4))
     return losses
-
-
-def last_number(text: str) -> str:
-    """The last number in a text, without its commas; empty where there is none."""
-    found = re.findall(r"-?\d[\d,]*(?:\.\d+)?", text)
-    return found[-1].replace(",", "") if found else ""
 
 
 def warm_cosine(step: int, steps: int) -> float:

@@ -10,31 +10,31 @@ from typing import Any
 import altair as alt
 import numpy as np
 
-from experiments.shared.program import paragraph, show
+from experiments.shared.markdown import show
 from plop_cli.method.significance import LEVEL, holm, two_sided
 
-Found = Mapping[str, Any]
+Outcome = Mapping[str, Any]
 """What the results hold about a placement: among others its `runs`, and with them the mean loss of each test pair."""
 
 NOTE = """In brackets: by how much, in nats per token, with 95 % intervals over seeds and over test pairs; a claim is
 decided where both, corrected for being several (Holm), are beyond chance."""
 
 
-def losses(found: Found) -> list[float]:
+def losses(outcome: Outcome) -> list[float]:
     """The test loss of each seed."""
-    return [float(run["loss"]) for run in found["runs"]]
+    return [float(run["loss"]) for run in outcome["runs"]]
 
 
-def less(found: Found, than: Found) -> list[list[float]]:
+def less(outcome: Outcome, than: Outcome) -> list[list[float]]:
     """By how much the test loss is below another placement's: for each seed, and for each test pair."""
-    sides = [(losses(found), losses(than)), (found["pairs"], than["pairs"])]
+    sides = [(losses(outcome), losses(than)), (outcome["pairs"], than["pairs"])]
     return [[other - own for own, other in zip(*side, strict=True)] for side in sides]
 
 
-def tried(setting: Found, group: Mapping[str, Found]) -> str:
+def tried(setting: Outcome, group: Mapping[str, Outcome]) -> str:
     """The learning rates that were tried, and for what the best is at an end of them, so that another may be better."""
     ends = (min(setting["rates"]), max(setting["rates"]))
-    beyond = [name for name, found in group.items() if found["runs"][0]["rate"] in ends]
+    beyond = [name for name, outcome in group.items() if outcome["runs"][0]["rate"] in ends]
     names = "all" if len(beyond) == len(group) else ", ".join(beyond)
     said = ", ".join(f"{rate:g}" for rate in setting["rates"])
     return said + (f" (an end of the range was best for {names})" if beyond and ends[0] < ends[1] else "")
@@ -52,7 +52,7 @@ def verdict(claims: Mapping[str, Sequence[Sequence[float]]]) -> str:
         held = statistics.fmean(samples[0]) > 0
         name = ("Held" if held else "Did not hold") if p < LEVEL else "Could not be told"
         groups[name].append(f"{claim} ({shown(samples)})")
-    return " ".join(f"**{name}:** {'; '.join(found)}." for name, found in groups.items() if found)
+    return " ".join(f"**{name}:** {'; '.join(said)}." for name, said in groups.items() if said)
 
 
 def shown(samples: Sequence[Sequence[float]]) -> str:
@@ -68,29 +68,23 @@ def _chance(differences: Sequence[float]) -> float:
     return two_sided(statistics.fmean(differences), error, count - 1)
 
 
-def section(text: str) -> str:
-    """The Markdown with its prose in lines of at most 120 characters."""
-    blocks = text.strip().split("\n\n")
-    return "\n\n".join(block if block[0] in "#|!`" else paragraph(block) for block in blocks) + "\n"
-
-
 def spearman(first: Sequence[float], second: Sequence[float]) -> tuple[float, float]:
     """Spearman's ρ of values without ties, and how often chance makes as large a |ρ| (of 10,000 permutations)."""
-    one, other = np.argsort(np.argsort([first, second]))
+    ranks, other = np.argsort(np.argsort([first, second]))
     draw = np.random.default_rng(0)
     gaps = np.array(
-        [np.square(one - order).sum() for order in (other, *(draw.permutation(other) for _ in range(10**4)))]
+        [np.square(ranks - order).sum() for order in (other, *(draw.permutation(other) for _ in range(10**4)))]
     )
-    rho = 1 - 6 * gaps / (len(one) ** 3 - len(one))
+    rho = 1 - 6 * gaps / (len(ranks) ** 3 - len(ranks))
     return float(rho[0]), float(np.mean(np.abs(rho[1:]) > abs(rho[0]) - 1e-9))
 
 
-def dots(group: Mapping[str, Found], kind: str) -> Any:
+def dots(group: Mapping[str, Outcome], kind: str) -> Any:
     """Test losses: a point for each seed, a line at their mean; the lowest on top."""
     points = [
         {kind: name, "test loss": loss, "seed": str(run["seed"])}
-        for name, found in group.items()
-        for run, loss in zip(found["runs"], losses(found), strict=True)
+        for name, outcome in group.items()
+        for run, loss in zip(outcome["runs"], losses(outcome), strict=True)
     ]
     order = alt.EncodingSortField("test loss", op="mean")
     base = alt.Chart(alt.InlineData(values=points)).encode(alt.Y(f"{kind}:N", sort=order, title=None))

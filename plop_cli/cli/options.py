@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from plop_cli.cli.filters import whole
-from plop_cli.models.source import Loading
+from plop_cli.models.options import Loading
 
 Scoring = Mapping[str, Any]
 """Fields of `runs.grid.Request`."""

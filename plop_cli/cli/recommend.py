@@ -18,7 +18,7 @@ from plop_cli.cli.filters import RegistryOption, whole
 from plop_cli.cli.groups import expanding
 from plop_cli.errors import PlopError
 from plop_cli.files import expanded
-from plop_cli.models.source import Loading
+from plop_cli.models.options import Loading
 
 if TYPE_CHECKING:
     from plop_cli.models.source import ModelSource

@@ -11,7 +11,7 @@ from plop_cli.cli.cells import scored_cells
 from plop_cli.cli.console import fail, note, out, print_json, warn
 from plop_cli.cli.filters import RegistryOption
 from plop_cli.cli.groups import expanding
-from plop_cli.models.source import Loading
+from plop_cli.models.options import Loading
 
 if TYPE_CHECKING:
     from plop_cli.runs.grid import Cell

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from plop_cli.method.estimates import Array, by_type, influence, module_means, standard_error
+from plop_cli.method import estimates
+from plop_cli.method.estimates import Array, influence, module_means, standard_error
 from plop_registry import Run, SampleMatrix
 
 LEVEL = 0.05
@@ -46,17 +47,17 @@ def differences(
     rows, baseline_rows = common_rows(matrix.texts, baseline_matrix.texts)
     smaller = min(len(matrix.texts), len(baseline_matrix.texts))
     paired = len(rows) >= max(2.0, smaller / 2)
-    one = _measured(run, matrix, rows if paired else None)
-    other = _measured(baseline, baseline_matrix, baseline_rows if paired else None)
-    found = {}
-    for name in (name for name in one.nfn if name in other.nfn):
-        value = one.nfn[name] - other.nfn[name]
+    own = _measured(run, matrix, rows if paired else None)
+    base = _measured(baseline, baseline_matrix, baseline_rows if paired else None)
+    by_type = {}
+    for name in (name for name in own.nfn if name in base.nfn):
+        value = own.nfn[name] - base.nfn[name]
         if paired:
-            error, freedom = float(standard_error(one.phi[name] - other.phi[name])), one.freedom
+            error, freedom = float(standard_error(own.phi[name] - base.phi[name])), own.freedom
         else:
-            error, freedom = _welch(one, other, name)
-        found[name] = Difference(value, error, two_sided(value, error, freedom))
-    return found, len(rows) if paired else 0
+            error, freedom = _welch(own, base, name)
+        by_type[name] = Difference(value, error, two_sided(value, error, freedom))
+    return by_type, len(rows) if paired else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +73,8 @@ def _measured(run: Run, matrix: SampleMatrix, rows: list[int] | None) -> _Measur
     names = [module.type for module in run.modules]
     chosen = slice(None) if rows is None else rows
     sums, counts = matrix.sums[chosen].astype(float), matrix.counts[chosen].astype(float)
-    nfn = {name: float(mean) for name, mean in by_type(module_means(sums, counts), names).items()}
-    return _Measured(nfn, by_type(influence(sums, counts), names), _freedom(counts.sum(axis=1)))
+    nfn = {name: float(mean) for name, mean in estimates.by_type(module_means(sums, counts), names).items()}
+    return _Measured(nfn, estimates.by_type(influence(sums, counts), names), _freedom(counts.sum(axis=1)))
 
 
 def _freedom(tokens: Array) -> float:
@@ -82,19 +83,19 @@ def _freedom(tokens: Array) -> float:
     return max(1.0, float(weights.sum() ** 2 / (weights**2).sum()) - 1)
 
 
-def _welch(one: _Measured, other: _Measured, name: str) -> tuple[float, float]:
+def _welch(own: _Measured, base: _Measured, name: str) -> tuple[float, float]:
     """Standard error of the difference of independent samples, and its degrees of freedom."""
-    a, b = (float(standard_error(each.phi[name])) ** 2 for each in (one, other))
-    spread = a**2 / one.freedom + b**2 / other.freedom
+    a, b = (float(standard_error(measured.phi[name])) ** 2 for measured in (own, base))
+    spread = a**2 / own.freedom + b**2 / base.freedom
     return math.sqrt(a + b), (a + b) ** 2 / spread if spread else math.inf
 
 
-def common_rows(one: NDArray[np.uint64], other: NDArray[np.uint64]) -> tuple[list[int], list[int]]:
+def common_rows(own: NDArray[np.uint64], base: NDArray[np.uint64]) -> tuple[list[int], list[int]]:
     """Rows of the same texts in both; a text that occurs twice in each is paired twice."""
-    places = defaultdict[int, deque[int]](deque)
-    for row, text in enumerate(other.tolist()):
-        places[text].append(row)
-    pairs = [(row, places[text].popleft()) for row, text in enumerate(one.tolist()) if places[text]]
+    rows_of = defaultdict[int, deque[int]](deque)
+    for row, text in enumerate(base.tolist()):
+        rows_of[text].append(row)
+    pairs = [(row, rows_of[text].popleft()) for row, text in enumerate(own.tolist()) if rows_of[text]]
     return [row for row, _ in pairs], [row for _, row in pairs]
 
 
@@ -118,10 +119,10 @@ def two_sided(value: float, error: float, freedom: float) -> float:
 
 def holm(values: Sequence[float]) -> list[float]:
     """p-values corrected for being several: below 0.05 with at most 5 % risk that even one is a fluke. NaN stays."""
-    known = sorted((p, place) for place, p in enumerate(values) if not math.isnan(p))
+    known = sorted((p, index) for index, p in enumerate(values) if not math.isnan(p))
     corrected, least = [math.nan] * len(values), 0.0
-    for rank, (p, place) in enumerate(known):
-        corrected[place] = least = max(least, min(1.0, p * (len(known) - rank)))
+    for rank, (p, index) in enumerate(known):
+        corrected[index] = least = max(least, min(1.0, p * (len(known) - rank)))
     return corrected
 
 

@@ -10,7 +10,7 @@ from accelerate.utils import convert_file_size_to_int
 
 from plop_cli.errors import PlopError
 from plop_cli.models.memory import available_memory, trim
-from plop_cli.models.source import Loading
+from plop_cli.models.options import Loading
 from plop_cli.processes import size
 
 SHARE = 0.8

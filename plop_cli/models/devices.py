@@ -8,7 +8,8 @@ from pathlib import Path
 
 from plop_cli.errors import PlopError
 from plop_cli.models.memory import available_memory
-from plop_cli.models.source import Loading, ModelSource
+from plop_cli.models.options import Loading
+from plop_cli.models.source import ModelSource
 
 
 def resolve_device(device: str) -> str:

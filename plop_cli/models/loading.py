@@ -17,7 +17,8 @@ from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokeni
 from plop_cli.errors import PlopError, require
 from plop_cli.models import quantization
 from plop_cli.models.device_map import device_map, trim_between_layers
-from plop_cli.models.source import Loading, ModelSource
+from plop_cli.models.options import Loading
+from plop_cli.models.source import ModelSource
 from plop_cli.network.body import body
 from plop_cli.network.randomness import same_randomness
 from plop_cli.quiet import quiet_transformers

@@ -19,6 +19,7 @@ from plop_cli import hub
 from plop_cli.errors import PlopError
 from plop_cli.models import quantization
 from plop_cli.models.fingerprints import count_elements, hash_files
+from plop_cli.models.options import Loading
 
 DEMO = "demo"
 
@@ -26,28 +27,6 @@ _KEPT = (".safetensors", ".json", ".jinja", ".model", ".txt", ".tiktoken", ".py"
 _TRAINING_STATE = {"trainer_state.json", "generation_config.json"} | {
     f"{split}_results.json" for split in ("all", "train", "eval", "test")
 }
-
-
-@dataclass(frozen=True)
-class Loading:
-    """How a model is found and loaded: one value from the command line to `from_pretrained`.
-
-    `dtype` is float32, bfloat16, float16 or auto; `device` is cpu, cuda, cuda:N, mps or auto. `revision` is a branch,
-    tag or commit on the hub; `adapter` the folder of a PEFT adapter for the model; `load_in` "4bit" or "8bit"
-    (bitsandbytes). `offload` says where weights go that do not fit ("cpu" or "disk"), `max_memory` what they may take
-    on each device, such as "2GB"; `split` is over all GPUs.
-    """
-
-    dtype: str = "auto"
-    device: str = "auto"
-    revision: str | None = None
-    adapter: str | None = None
-    load_in: str | None = None
-    offload: str | None = None
-    max_memory: str | None = None
-    split: bool = False
-    trust_remote_code: bool = False
-    allow_pickle: bool = False
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,9 @@ from plop_cli.errors import PlopError
 from plop_cli.hub import Line, through
 from plop_cli.method.choice import PLOP, Rule, sure
 from plop_cli.models.devices import resolve_device, resolve_dtype
+from plop_cli.models.options import Loading
 from plop_cli.models.quantization import package_of
-from plop_cli.models.source import Loading, ModelSource, identify
+from plop_cli.models.source import ModelSource, identify
 from plop_cli.processes import ALONE, Group, own_device, size
 from plop_cli.runs.identity import Identity
 from plop_cli.scoring.settings import settings

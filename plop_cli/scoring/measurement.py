@@ -66,13 +66,14 @@ def _part_scores(
     counts: Array,
 ) -> tuple[PartScore, ...]:
     """The mean over the modules of each type, for each of its parts."""
-    places, found = columns_of_parts(modules), defaultdict[tuple[str, str], list[tuple[int, nfn.Baseline]]](list)
+    columns_of = columns_of_parts(modules)
+    of_part = defaultdict[tuple[str, str], list[tuple[int, nfn.Baseline]]](list)
     for column in kept:
-        for part, baseline, at in zip(modules[column].parts, operators[column].parts, places[column], strict=True):
+        for part, baseline, at in zip(modules[column].parts, operators[column].parts, columns_of[column], strict=True):
             if baseline.norm > 0:
-                found[modules[column].type, part.name].append((at, baseline))
+                of_part[modules[column].type, part.name].append((at, baseline))
     scores = []
-    for (kind, name), entries in found.items():
+    for (kind, name), entries in of_part.items():
         columns = [at for at, _ in entries]
         plain, squared = np.array([baseline for _, baseline in entries]).T
         n, S, S_squared = counts[:, columns], sums[:, columns] / plain, squares[:, columns] / squared

@@ -34,7 +34,7 @@ class NFNScores:
 
     def as_run(self, **identity: Any) -> Run:
         """The run to store; `identity` holds what the pass cannot know (key, model and task revisions, versions)."""
-        found: dict[str, Any] = {
+        known: dict[str, Any] = {
             "created_at": datetime.now(UTC),
             "architecture": self.model["architecture"],
             "dtype": self.model["dtype"],
@@ -50,7 +50,7 @@ class NFNScores:
             "warnings": self.warnings,
             "parts": self.parts,
         }
-        return Run(**found | identity)
+        return Run(**known | identity)
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON form (`plop score --json`), with empty ids: what was scored in memory is in no registry."""

@@ -14,10 +14,11 @@ from peft.helpers import find_kappa_target_modules
 from torch import nn
 
 from experiments import growth
-from experiments.evidence import PROGRAMS, QUICK, found_of
+from experiments.evidence import DOCS, PROGRAMS, QUICK, results_of_page
 from experiments.shared import baselines, training
-from experiments.shared import program as common
-from experiments.shared.program import interval, show, table
+from experiments.shared.data import gsm8k
+from experiments.shared.markdown import interval, show, table
+from experiments.shared.program import resized, results_of
 from plop_cli import PlopError
 from plop_cli.report.vega import svg
 
@@ -40,23 +41,23 @@ def test_gsm8k_of_one_file_keeps_its_last_fifth_for_testing(tmp_path: Path) -> N
     rows = [{"question": str(number), "answer": ""} for number in range(10)]
     (tmp_path / "pairs.jsonl").write_text("\n".join(map(json.dumps, rows)))
     files = [tmp_path / "pairs.jsonl"]
-    assert common.gsm8k("train", files) + common.gsm8k("test", files) == rows
-    assert len(common.gsm8k("test", files)) == 2
+    assert gsm8k("train", files) + gsm8k("test", files) == rows
+    assert len(gsm8k("test", files)) == 2
 
 
 def test_settings_are_changed_by_name_and_keep_their_kind() -> None:
-    changed = common.resized(training.Size(), ["steps=400", "rates=1e-4,0.001"])
+    changed = resized(training.Size(), ["steps=400", "rates=1e-4,0.001"])
     assert changed == replace(training.Size(), steps=400, rates=(1e-4, 1e-3))
     with pytest.raises(PlopError, match="there is no epochs; there are steps, batch"):
-        common.resized(training.Size(), ["epochs=2"])
+        resized(training.Size(), ["epochs=2"])
     with pytest.raises(PlopError, match="steps is a number, such as 40"):
-        common.resized(training.Size(), ["steps=many"])
+        resized(training.Size(), ["steps=many"])
 
 
 def test_results_of_the_demo_model_are_the_ones_of_the_page() -> None:
-    assert common.results_of("sft", "demo", ".json").name == "sft.json"
-    assert common.results_of("sft", "org/model@v1", ".quick.json").name == "sft.org--model--v1.quick.json"
-    assert common.results_of("sft", "./my/model/", ".json").name == "sft.my--model.json"
+    assert results_of("sft", "demo", ".json").name == "sft.json"
+    assert results_of("sft", "org/model@v1", ".quick.json").name == "sft.org--model--v1.quick.json"
+    assert results_of("sft", "./my/model/", ".json").name == "sft.my--model.json"
 
 
 class Known(nn.Module):
@@ -95,11 +96,11 @@ def test_feature_norms_under_signsgd_follow_the_recursion_of_the_proof() -> None
 
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_the_committed_results_become_a_section_and_figures(name: str) -> None:
-    results = json.loads(found_of(name).read_text())
+    results = json.loads(results_of_page(name).read_text())
     program = import_module(f"experiments.{name}")
     section = program.tell(results)
     assert section.startswith("## ")
-    assert section in (common.DOCS / "evidence.md").read_text().replace(QUICK, "")
+    assert section in (DOCS / "evidence.md").read_text().replace(QUICK, "")
     for figure, chart in program.draw(results).items():
         assert f"(evidence/{figure}.svg)" in section
         assert svg(chart.to_dict()).startswith("<svg")

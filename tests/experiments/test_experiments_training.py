@@ -14,8 +14,8 @@ import pytest
 
 from experiments.evidence import PROGRAMS
 from experiments.grpo import answer_reward, format_reward
-from experiments.shared.program import needed, rows
-from experiments.shared.training import Size, last_number, warm_cosine
+from experiments.shared.data import last_number, needed, rows
+from experiments.shared.training import Size, warm_cosine
 from experiments.shared.verdicts import spearman, verdict
 from plop_cli import PlopError
 

@@ -18,7 +18,8 @@ from plop_cli.cli.app import app
 from plop_cli.models.device_map import device_map
 from plop_cli.models.devices import resolve_dtype
 from plop_cli.models.loading import load, skeleton
-from plop_cli.models.source import Loading, identify
+from plop_cli.models.options import Loading
+from plop_cli.models.source import identify
 from plop_cli.network.offload import execution_device, is_offloaded
 from plop_cli.scoring.batches import default_budget
 from real_model import sample_texts, save_smollm2

@@ -17,7 +17,8 @@ from plop_cli.cli.app import app
 from plop_cli.models import quantization
 from plop_cli.models import source as models
 from plop_cli.models.loading import load
-from plop_cli.models.source import Loading, identify
+from plop_cli.models.options import Loading
+from plop_cli.models.source import identify
 from real_model import sample_texts
 from small_models import byte_tokenizer, qwen2
 

@@ -17,7 +17,8 @@ from plop_cli.models import devices, fingerprints
 from plop_cli.models import source as models
 from plop_cli.models.devices import resolve_device, resolve_dtype
 from plop_cli.models.loading import load, skeleton
-from plop_cli.models.source import Loading, ModelSource, identify
+from plop_cli.models.options import Loading
+from plop_cli.models.source import ModelSource, identify
 from small_models import byte_tokenizer, qwen2
 
 

@@ -14,7 +14,8 @@ from typer.testing import CliRunner
 from plop_cli import PlopError
 from plop_cli.cli.app import app
 from plop_cli.models.loading import load
-from plop_cli.models.source import Loading, identify
+from plop_cli.models.options import Loading
+from plop_cli.models.source import identify
 from small_models import byte_tokenizer, qwen2
 
 peft = pytest.importorskip("peft", reason="pip install 'plop-cli[peft]' is missing")
