@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from plop_cli.cli.console import fail, silence
+from plop_cli.cli.console import fail, silence, warnings_of
 from plop_cli.errors import PlopError
 from plop_cli.processes import rank
 from plop_cli.version import __version__
@@ -44,7 +44,7 @@ class _Boundary(TyperGroup):
     """
 
     def invoke(self, ctx: Any) -> Any:
-        with _behind_the_first() if rank() else nullcontext():
+        with _behind_the_first() if rank() else nullcontext(), warnings_of("plop_registry"):
             try:
                 return super().invoke(ctx)
             except (PlopError, RegistryError) as error:

@@ -9,6 +9,7 @@ import typer
 
 from plop_cli.cli import filters
 from plop_cli.cli.app import app
+from plop_cli.cli.console import say
 from plop_cli.cli.formats import Format, FormatOption, emit
 
 commands = typer.Typer(no_args_is_help=True, rich_markup_mode="rich")
@@ -20,7 +21,7 @@ def path(registry: filters.Registry = None) -> None:
     """Print the path or URL of the registry, without its password."""
     from plop_registry import Registry
 
-    typer.echo(Registry(registry).url)
+    say(Registry(registry).url)
 
 
 @commands.command()
@@ -40,7 +41,7 @@ def upgrade(registry: filters.Registry = None) -> None:
     from plop_registry import Registry
 
     with Registry(registry) as store:
-        typer.echo(f"{store.url} has schema {store.upgrade()}")
+        say(f"{store.url} has schema {store.upgrade()}")
 
 
 @commands.command()
@@ -53,7 +54,7 @@ def backup(
 
     with Registry(registry) as store:
         store.backup(file)
-        typer.echo(f"{store.url} is copied to {file}")
+        say(f"{store.url} is copied to {file}")
 
 
 @commands.command()
@@ -63,9 +64,8 @@ def check(registry: filters.Registry = None) -> None:
 
     with Registry(registry) as store:
         problems = store.check()
-        runs = store.status()["runs"]
-    for problem in problems:
-        typer.echo(problem)
-    if problems:
-        raise typer.Exit(1)
-    typer.echo(f"{runs} runs, all sound")
+        for problem in problems:
+            say(problem)
+        if problems:
+            raise typer.Exit(1)
+        say(f"{store.status()['runs']} runs, all sound")

@@ -11,6 +11,7 @@ from plop_cli.cli import filters
 from plop_cli.cli.app import app
 from plop_cli.cli.console import err
 from plop_cli.errors import PlopError
+from plop_cli.printable import printable
 
 
 @app.command()
@@ -32,11 +33,12 @@ def rm(
     from plop_registry import Registry
 
     with Registry(registry) as store:
-        found = list({run.id: run for run in map(store.get, runs)}.values())
+        found = dict.fromkeys(map(store.resolve, runs))
         if not yes:
-            err().print(history_table(found, [], width=err().width))
+            # Damaged ones can be removed too: they are named, as everywhere, but have no row.
+            err().print(history_table([run for run in store.runs() if run.id in found], [], width=err().width))
             if not sys.stdin.isatty():
                 raise PlopError("nobody can be asked whether to remove these; give --yes")
-            typer.confirm(f"Remove {len(found)} of the runs in {store.url}?", abort=True, err=True)
-        removed = store.remove(run.id for run in found)
+            typer.confirm(printable(f"Remove {len(found)} of the runs in {store.url}?"), abort=True, err=True)
+        removed = store.remove(found)
     typer.echo(f"{removed} removed")

@@ -8,7 +8,7 @@ import typer
 
 from plop_cli.cli import filters
 from plop_cli.cli.app import app
-from plop_cli.cli.console import out
+from plop_cli.cli.console import out, say
 from plop_cli.cli.formats import Format, FormatOption, emit
 from plop_cli.cli.score import By
 
@@ -48,4 +48,4 @@ def show(
         if nfn_map:
             out().print(run_tables.nfn_map(found))
         out().print(details(found))
-        typer.echo(command(found))  # in one line however long it is, to be copied
+        say(command(found))  # in one line however long it is, to be copied

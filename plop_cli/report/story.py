@@ -18,6 +18,7 @@ from statistics import fmean
 
 from plop_cli.comparison.compare import Comparison, compare
 from plop_cli.errors import PlopError
+from plop_cli.printable import short
 from plop_cli.report.answers import Group, Line, Pick
 from plop_cli.runs.axes import AXES, in_training_order
 from plop_registry import Registry, RegistryError, Run, SampleMatrix
@@ -119,6 +120,7 @@ def tell(runs: Sequence[Run], registry: Registry, *, types: str = "*") -> Story:
 
     Args: `types`, a shell glob: what is drawn and compared.
     """
+    runs = list(map(_named, runs))
     dtypes = defaultdict[str, set[str]](set)
     for run in runs:
         dtypes[run.model_id].add(AXES["dtype"](run))
@@ -150,4 +152,16 @@ def _with_modules(line: Line, registry: Registry) -> Line:
     runs = line.runs
     while runs and not (last := registry.with_modules(runs[-1:])):
         runs = runs[:-1]
-    return replace(line, runs=(*runs[:-1], *last) if runs else ())
+    return replace(line, runs=(*runs[:-1], *map(_named, last)) if runs else ())
+
+
+def _named(run: Run) -> Run:
+    """The run with no name longer than a page can hold."""
+    return replace(
+        run,
+        model_id=short(run.model_id),
+        model_label=short(run.model_label),
+        task_id=short(run.task_id),
+        types=tuple(replace(score, type=short(score.type)) for score in run.types),
+        modules=tuple(replace(module, type=short(module.type), name=short(module.name)) for module in run.modules),
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.color import Color
@@ -14,6 +14,7 @@ from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
+from plop_cli.printable import short
 from plop_cli.tables.rows import run_rows
 from plop_registry import Run, Skipped
 
@@ -27,7 +28,7 @@ _BAR = 24
 def run_table(run: Run, *, by: str = "type") -> RenderableType:
     """One run: what was scored, the scores by type, layer or module, and what to adapt."""
     rows = {"type": _types, "layer": _layers, "module": _modules}[by](run)
-    rows.title = f"{model_name(run)} on {run.task_id}"
+    rows.title = f"{model_name(run)} on {short(run.task_id)}"
     rows.caption = f"{run.samples} texts, {run.tokens:,} tokens, {run.dtype}, {run.duration:.1f} s on {run.device}" + (
         f", run {run.id[:8]}" if run.id else ""
     )
@@ -36,7 +37,7 @@ def run_table(run: Run, *, by: str = "type") -> RenderableType:
 
 def model_name(run: Run) -> str:
     """The model as its user would name it."""
-    return f"{run.model_id}@{run.model_label}" if run.model_label else run.model_id
+    return short(f"{run.model_id}@{run.model_label}" if run.model_label else run.model_id)
 
 
 def _advice(run: Run) -> Text:
@@ -118,7 +119,7 @@ def nfn_map(run: Run) -> Table:
         ">layer", *(f">{score.type}" + (f"\n{CHOSEN}" if score.recommended else "") for score in run.types)
     )
     table.padding = (0, 0, 0, 1)
-    table.title = f"NFN-map of {model_name(run)} on {run.task_id}"
+    table.title = f"NFN-map of {model_name(run)} on {short(run.task_id)}"
     for layer in sorted({layer for layer, _ in means}, key=lambda layer: (layer is None, layer or 0)):
         row = [_cell(means.get((layer, score.type)), reach) for score in run.types]
         table.add_row("–" if layer is None else str(layer), *row)
@@ -161,12 +162,25 @@ def error(value: float | None) -> str:
     return "–" if value is None or math.isnan(value) else f"{value:.3f}"
 
 
+class _Short(Table):
+    """A table that cuts very long names, which would take seconds to lay out."""
+
+    def add_row(self, *cells: RenderableType | None, **options: Any) -> None:
+        super().add_row(*map(_cut, cells), **options)
+
+
+def _cut(cell: Any) -> Any:
+    return "\n".join(map(short, cell.split("\n"))) if isinstance(cell, str) else cell
+
+
 def plain_table(*headers: str) -> Table:
     """A plain table; a header that begins with > aligns its column to the right."""
-    table = Table(box=box.SIMPLE_HEAD, title_justify="left", caption_justify="left", title_style="bold")
+    table = _Short(box=box.SIMPLE_HEAD, title_justify="left", caption_justify="left", title_style="bold")
     for header in headers:
         right = header.startswith(">")
-        table.add_column(header.removeprefix(">"), justify="right" if right else "left", no_wrap=right, overflow="fold")
+        table.add_column(
+            short(header.removeprefix(">")), justify="right" if right else "left", no_wrap=right, overflow="fold"
+        )
     return table
 
 
