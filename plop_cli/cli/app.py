@@ -18,7 +18,7 @@ from typer.core import TyperGroup
 
 from plop_cli.cli import registry, streams
 from plop_cli.cli.compare import compare
-from plop_cli.cli.console import fail, say, silence
+from plop_cli.cli.console import fail, say, silence, warnings_of
 from plop_cli.cli.export import export
 from plop_cli.cli.history import history
 from plop_cli.cli.import_ import import_
@@ -85,7 +85,7 @@ class _Boundary(TyperGroup):
         return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
-        with _behind_the_first() if rank() else nullcontext(), through(Line()):
+        with _behind_the_first() if rank() else nullcontext(), warnings_of("plop_registry"), through(Line()):
             try:
                 return super().invoke(ctx)
             except (PlopError, RegistryError) as error:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.console import RenderableType
 
-from plop_cli.cli.console import out, print_json, say, shows_unicode
+from plop_cli.cli.console import out, print_json, print_rows, shows_unicode
 from plop_cli.tables.rows import Row, to_csv, to_jsonl, to_markdown
 
 
@@ -43,8 +43,8 @@ def emit(
     elif format is Format.json:
         print_json(document())
     elif format is Format.jsonl:
-        say(to_jsonl((objects or rows)(), ascii=not shows_unicode()), end="")
+        print_rows(to_jsonl((objects or rows)(), ascii=not shows_unicode()))
     elif format is Format.csv:
-        say(to_csv(rows()), end="")
+        print_rows(to_csv(rows()))
     else:
-        say(markdown() if markdown else to_markdown(rows()), end="")
+        print_rows(markdown() if markdown else to_markdown(rows()))

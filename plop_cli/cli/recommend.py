@@ -13,12 +13,13 @@ from rich.console import Console
 
 from plop_cli.cli import options
 from plop_cli.cli.cells import scored_cells
-from plop_cli.cli.console import note, out, say, warn
+from plop_cli.cli.console import note, out, put, shows_unicode, warn
 from plop_cli.cli.filters import RegistryOption, whole
 from plop_cli.cli.groups import expanding
 from plop_cli.errors import PlopError
 from plop_cli.files import expanded
 from plop_cli.models.options import Loading
+from plop_cli.printable import printable
 
 if TYPE_CHECKING:
     from plop_cli.models.source import ModelSource
@@ -217,11 +218,12 @@ def _emit(placement: Placement, format: Format, output: Path | None, *, approxim
     else:
         for sentence in sentences(placement):
             note(sentence)
-        text = config.text
+        text = config.text if output else printable(config.text)
     if format is Format.json:
-        text = json.dumps(placement.to_dict(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        ascii = not output and not shows_unicode()
+        text = json.dumps(placement.to_dict(), indent=2, ensure_ascii=ascii, allow_nan=False) + "\n"
     if output:
         files.write(output, text.encode())
         note(f"{output} is written")
     else:
-        say(text, end="")
+        put(text)

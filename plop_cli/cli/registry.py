@@ -66,9 +66,8 @@ def check(registry: RegistryOption = None) -> None:
 
     with Registry(registry) as store:
         problems = store.check()
-        runs = store.status()["runs"]
-    for problem in problems:
-        say(problem)
-    if problems:
-        raise typer.Exit(1)
-    say(f"{runs} runs, all sound")
+        for problem in problems:
+            say(problem)
+        if problems:
+            raise typer.Exit(1)
+        say(f"{store.status()['runs']} runs, all sound")

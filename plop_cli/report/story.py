@@ -20,6 +20,7 @@ from typing import Any
 from plop_cli.comparison.compare import compare
 from plop_cli.comparison.values import Comparison
 from plop_cli.errors import PlopError
+from plop_cli.printable import short
 from plop_cli.report.answers import Answer, Group, Pick
 from plop_cli.runs.axes import AXES, in_training_order
 from plop_cli.runs.selection import find_runs
@@ -123,7 +124,7 @@ def tell(runs: Sequence[Run], registry: Registry, *, types: str = "*") -> Story:
 
     Args: `types`, a shell glob: what is drawn and compared.
     """
-    answers = _answers(runs)
+    answers = _answers(list(map(_named, runs)))
     newest = sorted(range(len(answers)), key=lambda index: answers[index].run.created_at, reverse=True)[:DRAWN]
     matrices, damaged = {}, {}
     for index in newest:
@@ -171,4 +172,16 @@ def _with_modules(answer: Answer, registry: Registry) -> Answer:
     runs = answer.runs
     while runs and not (last := registry.with_modules(runs[-1:])):
         runs = runs[:-1]
-    return replace(answer, runs=(*runs[:-1], *last) if runs else ())
+    return replace(answer, runs=(*runs[:-1], *map(_named, last)) if runs else ())
+
+
+def _named(run: Run) -> Run:
+    """The run with no name longer than a page can hold."""
+    return replace(
+        run,
+        model_id=short(run.model_id),
+        model_label=short(run.model_label),
+        task_id=short(run.task_id),
+        types=tuple(replace(score, type=short(score.type)) for score in run.types),
+        modules=tuple(replace(module, type=short(module.type), name=short(module.name)) for module in run.modules),
+    )

@@ -21,6 +21,7 @@ from plop_cli.models.options import Loading
 from plop_cli.models.quantization import package_of
 from plop_cli.models.source import ModelSource, identify
 from plop_cli.processes import ALONE, Group, own_device, size
+from plop_cli.runs.exchange import keep
 from plop_cli.runs.identity import Identity
 from plop_cli.scoring.settings import settings
 from plop_cli.texts.tasks import Task, load_task
@@ -240,6 +241,6 @@ def _score_one(
     packages = ["peft" if job.source.adapter else None, package_of(job.source.quantization)]
     run = job.identity(len(scores.matrix.texts)).run(scores, [name for name in packages if name])
     try:
-        return Cell(job.model, job.task.id, registry.add(run, scores.matrix) if group.rank == 0 else run)
+        return Cell(job.model, job.task.id, keep(registry, run, scores.matrix) if group.rank == 0 else run)
     except RegistryError as error:
         return Cell(job.model, job.task.id, run, error=f"the run was not stored: {error}")

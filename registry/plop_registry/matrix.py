@@ -62,10 +62,11 @@ class SampleMatrix:
         return hashlib.sha256(self.raw()).hexdigest()
 
     @classmethod
-    def unpack(cls, packed: bytes) -> SampleMatrix:
+    def unpack(cls, packed: bytes, shape: tuple[int, int] | None = None) -> SampleMatrix:
         """The matrix that `pack` packed, bit by bit, in read-only arrays; RegistryError where `packed` is damaged.
 
-        No more is unpacked than the header says, and nothing where that is more than any matrix has.
+        No more is unpacked than the header says, and nothing where that is more than any matrix has, or is not of the
+        `shape` (samples, modules) that the run has.
         """
         import numpy as np
 
@@ -74,8 +75,8 @@ class SampleMatrix:
             head = stream.decompress(packed, _HEADER.size)
             magic, samples, modules = _HEADER.unpack(head)
             size = 8 * samples + 12 * samples * modules
-            if magic != _MAGIC or size > _LARGEST:
-                raise RegistryError("the sample matrix is damaged (its header is none)")
+            if magic != _MAGIC or size > _LARGEST or shape not in (None, (samples, modules)):
+                raise RegistryError("the sample matrix is damaged (its header does not fit)")
             raw = head + stream.decompress(stream.unconsumed_tail, size + 1)
         except (zlib.error, struct.error) as error:
             raise RegistryError(f"the sample matrix is damaged ({error})") from error
@@ -83,8 +84,8 @@ class SampleMatrix:
             raise RegistryError("the sample matrix is damaged (its size does not fit its header)")
         arrays, offset = {}, _HEADER.size
         for name, dtype in _DTYPES.items():
-            shape = (samples,) if name == "texts" else (samples, modules)
-            arrays[name] = np.ndarray(shape, dtype, raw, offset)
+            own = (samples,) if name == "texts" else (samples, modules)
+            arrays[name] = np.ndarray(own, dtype, raw, offset)
             offset += arrays[name].nbytes
         return cls(**arrays)
 

@@ -11,7 +11,9 @@ once, and the first `add` makes it.
 
 from __future__ import annotations
 
+import json
 import logging
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -24,15 +26,16 @@ from plop_registry.errors import RegistryError
 from plop_registry.location import locate
 from plop_registry.matrix import SampleMatrix
 from plop_registry.migrations import HEAD
+from plop_registry.references import damaged, meant
 from plop_registry.runs import Run, id_of
 from plop_registry.transfer import from_line, to_line
-from plop_registry.wording import damaged, not_one
 
 if TYPE_CHECKING:
     from plop_registry.database import Database
     from plop_registry.queries import Reader
 
 _log = logging.getLogger("plop_registry")
+_NO_TEXT = re.compile(r"[\ud800-\udfff]|(?<!\\)(\\\\)*\\u0000")  # in JSON, which escapes NUL
 
 
 class Registry:
@@ -91,6 +94,8 @@ class Registry:
         if matrix.sums.shape != (run.samples, len(run.modules)):
             raise ValueError(f"{run.samples} samples × {len(run.modules)} modules, matrix {matrix.sums.shape}")
         content, sha256 = run.content(), matrix.sha256()
+        if _NO_TEXT.search(json.dumps(content, ensure_ascii=False)):
+            raise RegistryError("a name of this run has NUL or bytes that are no UTF-8; rename what has it")
         stored = Run.from_content(content, id_of(content, sha256))
         packed = matrix.pack()
         with self._database.writing() as writer:
@@ -132,20 +137,15 @@ class Registry:
         Raises RegistryError naming the nearest ids where there is none, and the candidates where there are several.
         """
         with self._reading() as reader:
-            found = reader.meant_by(reference) if reader else []
-            if reader and len(found) == 1:
-                if runs := reader.runs(*reader.where(id=found[0]), modules=True):
-                    return runs[0]
-                raise RegistryError(damaged(found))
-            raise RegistryError(not_one(reference, found, reader.names() if reader else {}))
+            run_id = meant(reader, reference)
+            for run in reader.runs(*reader.where(id=run_id), modules=True) if reader else ():
+                return run
+            raise RegistryError(damaged([run_id]))
 
     def resolve(self, reference: str) -> str:
-        """The id of the one run that `reference` means, as in `get`, even if it is damaged."""
+        """The id of the one run that `reference` means, as in `get`, even where that run is damaged."""
         with self._reading() as reader:
-            found = reader.meant_by(reference) if reader else []
-            if len(found) == 1:
-                return found[0]
-            raise RegistryError(not_one(reference, found, reader.names() if reader else {}))
+            return meant(reader, reference)
 
     def matrix(self, run_id: str) -> SampleMatrix:
         """The sample matrix of a run; RegistryError where one of the two is damaged."""

@@ -1,9 +1,15 @@
-"""What is said of a run that is damaged, or that is not there."""
+"""Which run is meant, and what is said where it is damaged, not there, or one of several."""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from plop_registry.errors import RegistryError
+
+if TYPE_CHECKING:
+    from plop_registry.queries import Reader
 
 
 def damaged(ids: Sequence[str]) -> str:
@@ -16,7 +22,15 @@ def damaged(ids: Sequence[str]) -> str:
     )
 
 
-def not_one(reference: str, found: list[str], names: dict[str, str]) -> str:
+def meant(reader: Reader | None, reference: str) -> str:
+    """The id of the one run that `reference` means; RegistryError saying why it is none, or several."""
+    found = reader.meant_by(reference) if reader else []
+    if len(found) == 1:
+        return found[0]
+    raise RegistryError(_not_one(reference, found, reader.names() if reader else {}))
+
+
+def _not_one(reference: str, found: list[str], names: dict[str, str]) -> str:
     """Why `reference` means no run, or several, of those in `names`."""
     if found:
         listed = ", ".join(f"{run_id} ({names[run_id]})" for run_id in found[:5])
