@@ -65,10 +65,11 @@ Filters = Mapping[str, Any]
 
 def filters(
     model: Annotated[
-        str | None, typer.Option("--model", metavar="GLOB", help="Models: [bold]org/*[/bold], or org/name@revision.")
+        str | None,
+        typer.Option("--model", metavar="GLOB", help="Models: [bold]org/*[/bold], org/name@revision, or a path."),
     ] = None,
     task: Annotated[
-        str | None, typer.Option("--task", "-t", metavar="GLOB", help="Tasks: [bold]sample/*[/bold].")
+        str | None, typer.Option("--task", "-t", metavar="GLOB", help="Tasks: [bold]sample/*[/bold], or a path.")
     ] = None,
     revision: Annotated[
         str | None, typer.Option("--revision", metavar="GLOB", help="Revisions: a label, or how a hash begins.")
@@ -83,6 +84,9 @@ def filters(
     type: Annotated[
         str | None, typer.Option("--type", metavar="GLOB", help="Module types; runs that have none are left out.")
     ] = None,
+    name: Annotated[str | None, typer.Option("--name", metavar="GLOB", help="What runs were called.")] = None,
+    note: Annotated[str | None, typer.Option("--note", metavar="GLOB", help="What was noted of them.")] = None,
 ) -> Filters:
     """The options that say which runs a command is about."""
-    return {"model": model, "task": task, "revision": revision, "since": since, "until": until, "type": type}
+    names = {"model": model, "task": task, "revision": revision, "type": type, "name": name, "note": note}
+    return {**names, "since": since, "until": until}

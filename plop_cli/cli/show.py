@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from plop_cli.cli import options
-from plop_cli.cli.console import out, say
+from plop_cli.cli.console import note, out, say
 from plop_cli.cli.filters import RegistryOption
 from plop_cli.cli.formats import Format, FormatOption, emit
 
@@ -28,6 +29,7 @@ def show(
 
     Example: [bold]plop show latest --by layer --map[/bold]
     """
+    from plop_cli.files import is_there
     from plop_cli.runs.rerun import command
     from plop_cli.tables.history import details
     from plop_cli.tables.rows import run_rows
@@ -47,4 +49,7 @@ def show(
         if nfn_map:
             out().print(map_table(shown))
         out().print(details(shown))
+        for path in (shown.model_path, shown.adapter_path, shown.task_path):
+            if path and not is_there(Path(path)) and not is_there(Path(path.rpartition("@")[0])):
+                note(f"{path} is not there any more")
         say(command(shown))  # in one line however long it is, to be copied

@@ -49,11 +49,11 @@ class StoredScores:
 
     @property
     def model(self) -> dict[str, str]:
-        return {"id": self.run.model_id, "architecture": self.run.architecture}
+        return {"id": self.run.model_name, "architecture": self.run.architecture}
 
     @property
     def task(self) -> str:
-        return self.run.task_id
+        return self.run.task_name
 
     @property
     def modules(self) -> tuple[ModuleScore, ...]:

@@ -102,7 +102,7 @@ def _told(story: Story, written: datetime, command: str, title: str) -> dict[str
         "title": title or f"Where LoRA belongs: {models} on {tasks}",
         "story": story,
         "cards": len(story.picks) <= _CARDS,
-        "commands": [*dict.fromkeys(score_command(answer.run) for answer in story.answers), command],
+        "commands": [*dict.fromkeys(score_command(answer.run, paths=False) for answer in story.answers), command],
         "written": written,
         "version": __version__,
         "resamples": RESAMPLES,

@@ -22,7 +22,7 @@ from plop_cli.models.quantization import package_of
 from plop_cli.models.source import ModelSource, identify
 from plop_cli.processes import ALONE, Group, own_device, size
 from plop_cli.runs.exchange import keep
-from plop_cli.runs.identity import Identity
+from plop_cli.runs.identity import Identity, places
 from plop_cli.scoring.settings import settings
 from plop_cli.texts.tasks import Task, load_task
 from plop_cli.texts.text import text_ids
@@ -76,6 +76,8 @@ class _Job:
     source: ModelSource
     loading: Loading
     task: Task
+    given: str
+    """The task as it was asked for."""
     request: Request
 
     def identity(self, samples: int | None = None) -> Identity:
@@ -96,6 +98,7 @@ class _Job:
                 quantization=self.source.quantization,
                 adapter=self.source.adapter_hash,
             ),
+            places=places(self.source, self.given),
         )
 
 
@@ -137,7 +140,7 @@ def score_grid(
             if isinstance(task, PlopError):
                 yield Cell(model, name, error=str(task))
                 continue
-            job = _Job(model, source, loading, task, request)
+            job = _Job(model, source, loading, task, name, request)
             known = scored.get(job.identity().key)
             if not request.force and (run := known or _stored(job, registry)):
                 yield Cell(model, name, run, cached=True)

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from plop_cli.files import expanded, is_there
+from plop_cli.models.source import DEMO, ModelSource
+from plop_cli.texts.presets import PRESETS, SAMPLES
 from plop_cli.texts.tasks import Task
 from plop_cli.version import __version__
 from plop_registry import Run, run_key
@@ -24,7 +28,8 @@ class Identity:
     """One model on one task, by what can change a digit: a run is found again by it, whoever makes it.
 
     `model_revision` pins the weights, `task` the texts that are really scored, and `settings` are those of
-    `scoring.settings`. `model_id` and `model_label` are what people call the model and its revision.
+    `scoring.settings`. `model_id` and `model_label` are what people call the model and its revision. The rest is no
+    part of the key: `places` says where model, adapter and the task's file lie, by the run's fields.
     """
 
     model_id: str
@@ -32,6 +37,7 @@ class Identity:
     model_revision: str
     task: Task
     settings: dict[str, Any]
+    places: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def key(self) -> str:
@@ -55,6 +61,36 @@ class Identity:
             task_id=self.task.id,
             task_revision=self.task.revision,
             texts_hash=self.task.texts_hash,
+            **self.places,
             plop_version=__version__,
             versions={"python": platform.python_version()} | {name: version(name) for name in (*_PACKAGES, *packages)},
         )
+
+
+def places(source: ModelSource, task: str) -> dict[str, str]:
+    """Where a model lies that is no hub's and no package's, its adapter, and the file or folder of TASK, if it is one.
+
+    A checkpoint is found by its own path alone, which names its base: it has no path of an adapter.
+    """
+    local = source.folder is not None and source.id != DEMO and not source.offline
+    model = resolved(source.folder / (source.gguf_file or "")) if local and source.folder else ""
+    adapter = resolved(source.adapter) if source.adapter else ""
+    if adapter and source.label.startswith("checkpoint-"):
+        model, adapter = adapter, ""
+    return {"model_path": model, "adapter_path": adapter, "task_path": _file(task)}
+
+
+def resolved(path: Path) -> str:
+    """An absolute path whose links are resolved, written with slashes."""
+    return path.resolve().as_posix()
+
+
+def _file(task: str) -> str:
+    """The path of TASK, with its split if it is `folder@split`; "" for what is no file here."""
+    if task in PRESETS or task in SAMPLES or task == "-":
+        return ""
+    folder, at, split = task.rpartition("@")
+    for name, rest in ((task, ""), (folder, at + split)):
+        if name and is_there(path := expanded(name)):
+            return resolved(path) + rest
+    return ""

@@ -15,9 +15,14 @@ _LOAD_IN = {name: wanted for wanted, name in LOAD_IN.items()}
 """A checkpoint may be quantized to these already; `plop score` then says to leave the option out."""
 
 
-def command(run: Run) -> str:
-    """A line for the shell. A folder or file is called by its name alone: where it lies is not kept."""
-    words = ["plop", "score", _model(run), *_task(run.task_id)]
+def command(run: Run, *, paths: bool = True) -> str:
+    """A line for the shell.
+
+    Without `paths`, for the eyes of others, a folder or file is called by its name alone; so are those of older runs,
+    of which no more is known.
+    """
+    model, adapter, file = (run.model_path, run.adapter_path, run.task_path) if paths else ("", "", "")
+    words = ["plop", "score", model or _model(run), *_task(run.task_id, file)]
     for name in ("samples", "max_length", "seed", "dtype"):
         if (value := run.settings.get(name)) is not None:
             words += [f"--{name.replace('_', '-')}", str(value)]
@@ -26,7 +31,7 @@ def command(run: Run) -> str:
     if load_in := _LOAD_IN.get(str(run.settings.get("quantization"))):
         words += ["--load-in", load_in]
     if run.settings.get("adapter") and not _is_checkpoint(run):
-        words += ["--adapter", run.model_label]
+        words += ["--adapter", adapter or run.model_label]
     for tower in run.settings.get("include", ()):
         words += ["--include", tower]
     return shlex.join(words)
@@ -42,10 +47,14 @@ def _is_checkpoint(run: Run) -> bool:
     return run.model_label.startswith("checkpoint-")
 
 
-def _task(task: str) -> list[str]:
+def _task(task: str, path: str) -> list[str]:
     """A file's task id is NAME, NAME:COLUMN or NAME:TEMPLATE; every other id is what --task takes."""
-    file = re.fullmatch(r"([^:]+\.(?:jsonl|json|csv|parquet|txt)):(.+)", task, re.DOTALL)
-    if file is None:
-        return ["--task", task]
-    name, how = file.groups()
-    return ["--task", name, "--template" if "{" in how else "--column", how]
+    if path:
+        name = path.rpartition("/")[2]
+        known, how = task.startswith(name), task[len(name) + 1 :]
+    else:
+        file = re.fullmatch(r"([^:]+\.(?:jsonl|json|csv|parquet|txt)):(.+)", task, re.DOTALL)
+        known, path, how = True, file[1] if file else task, file[2] if file else ""
+    if not known or not how:
+        return ["--task", path]
+    return ["--task", path, "--template" if "{" in how else "--column", how]

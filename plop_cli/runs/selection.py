@@ -62,7 +62,7 @@ def _seconds(moment: datetime) -> str:
 
 def newest_first(runs: Sequence[Run]) -> list[Run]:
     """Runs in the order of the history: those of one model on one task by checkpoint, others by time as they come."""
-    places = {(run.model_id, run.task_id) for run in runs}
+    places = {(run.model_name, run.task_name) for run in runs}
     return in_training_order(runs)[::-1] if len(places) == 1 else list(runs)
 
 

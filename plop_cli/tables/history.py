@@ -55,9 +55,9 @@ def history_grid(runs: Sequence[Run], types: Sequence[str]) -> list[dict[str, st
             {
                 "run": run.id[:8],
                 "when": f"{run.created_at.astimezone():%Y-%m-%d %H:%M}",
-                "model": run.model_id,
-                "revision": run.model_label or run.model_revision[:8],
-                "task": run.task_id,
+                "model": run.model_name,
+                "revision": run.label_name or run.model_revision[:8],
+                "task": run.task_name,
                 "texts": str(run.samples),
                 "dtype": run.dtype,
                 "LoRA into": ", ".join(run.recommended),
@@ -82,9 +82,12 @@ def details(run: Run) -> RenderableType:
 
 def _details(run: Run) -> Iterator[tuple[str, str]]:
     yield "run", run.id
+    yield from ((what, text) for what, text in (("name", run.name), ("note", run.note)) if text)
     yield "scored", f"{run.created_at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC by plop {run.plop_version}"
     yield "model", f"{model_name(run)}, {run.architecture}, revision {run.model_revision}"
-    yield "task", f"{run.task_id}, revision {run.task_revision}, texts {run.texts_hash}"
+    yield "task", f"{run.task_name}, revision {run.task_revision}, texts {run.texts_hash}"
+    paths = {"lies in": run.model_path, "adapter": run.adapter_path, "texts in": run.task_path}
+    yield from ((what, path) for what, path in paths.items() if path)
     yield "settings", ", ".join(f"{name} {value}" for name, value in run.settings.items() if value is not None)
     yield "with", ", ".join(f"{name} {version}" for name, version in run.versions.items())
     for reason, count in Counter(skipped.reason for skipped in run.skipped).items():

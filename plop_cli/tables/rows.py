@@ -59,11 +59,12 @@ def history_rows(runs: Iterable[Run], types: Sequence[str]) -> list[Row]:
     return [
         {
             "run_id": run.id,
+            "name": run.name,
             "created_at": run.created_at.astimezone(UTC).isoformat(),
-            "model": run.model_id,
-            "label": run.model_label,
+            "model": run.model_name,
+            "label": run.label_name,
             "revision": run.model_revision,
-            "task": run.task_id,
+            "task": run.task_name,
             "samples": run.samples,
             "dtype": run.dtype,
             "recommended": " ".join(run.recommended),

@@ -22,7 +22,7 @@ _BAR = 24
 def run_table(run: Run, *, by: str = "type") -> RenderableType:
     """One run: what was scored, the scores by type, layer or module, and what to adapt."""
     rows = {"type": _types, "layer": _layers, "module": _modules}[by](run)
-    rows.title = f"{model_name(run)} on {short(run.task_id)}"
+    rows.title = f"{model_name(run)} on {short(run.task_name)}"
     rows.caption = f"{run.samples} texts, {run.tokens:,} tokens, {run.dtype}, {run.duration:.1f} s on {run.device}" + (
         f", run {run.id[:8]}" if run.id else ""
     )
@@ -105,7 +105,7 @@ def nfn_map(run: Run) -> Table:
         ">layer", *(f">{score.type}" + (f"\n{CHOSEN}" if score.recommended else "") for score in run.types)
     )
     table.padding = (0, 0, 0, 1)
-    table.title = f"NFN-map of {model_name(run)} on {short(run.task_id)}"
+    table.title = f"NFN-map of {model_name(run)} on {short(run.task_name)}"
     for layer in sorted({layer for layer, _ in means}, key=lambda layer: (layer is None, layer or 0)):
         row = [_cell(means.get((layer, score.type)), reach) for score in run.types]
         table.add_row("–" if layer is None else str(layer), *row)

@@ -72,6 +72,10 @@ class Run:
 
     `types` is kept lowest NFN first, ties by name. `created_at` is aware (ValueError where it is not), `duration` in
     seconds, `confidence` the bootstrap probability of the recommended set as a whole.
+
+    What follows `parts` is no part of what was scored (`remarks`): what its user calls the run and notes of it, and
+    where model, adapter and the task's file lay, absolute; "" where that is not known. `model_name`, `label_name` and
+    `task_name` are the shortest that tell these from all others in the registry that the run was read from, else ids.
     """
 
     id: str = ""
@@ -98,12 +102,23 @@ class Run:
     skipped: tuple[Skipped, ...] = ()
     warnings: tuple[str, ...] = ()
     parts: tuple[PartScore, ...] = ()
+    name: str = ""
+    note: str = ""
+    model_path: str = ""
+    adapter_path: str = ""
+    task_path: str = ""
+    model_name: str = field(default="", compare=False)
+    label_name: str = field(default="", compare=False)
+    task_name: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:
         if self.created_at.tzinfo is None:
             raise ValueError("created_at must be an aware datetime")
         ranked = sorted(self.types, key=lambda score: (math.isnan(score.nfn), score.nfn, score.type))
         object.__setattr__(self, "types", tuple(ranked))
+        for name, known in (("model", self.model_id), ("label", self.model_label), ("task", self.task_id)):
+            if not getattr(self, f"{name}_name"):
+                object.__setattr__(self, f"{name}_name", known)
 
     @property
     def recommended(self) -> list[str]:
@@ -112,7 +127,13 @@ class Run:
 
     def to_dict(self, cached: bool = False) -> dict[str, Any]:
         """The JSON form, the same in `plop score --json`, `plop export` and here. What is not finite is None."""
-        return {"run_id": self.id, "cached": cached, **self.content()}
+        return {"run_id": self.id, "cached": cached, **self.content(), **self.remarks()}
+
+    def remarks(self) -> dict[str, Any]:
+        """What is said of the run, with a key for each that is: name, note, and paths (model, adapter, task)."""
+        paths = {"model": self.model_path, "adapter": self.adapter_path, "task": self.task_path}
+        said = {"name": self.name, "note": self.note, "paths": {name: path for name, path in paths.items() if path}}
+        return {name: value for name, value in said.items() if value}
 
     def content(self) -> dict[str, Any]:
         """What the id is a hash of and an export line carries. Frozen: one more key would change every id.
@@ -152,7 +173,7 @@ class Run:
     @classmethod
     def from_content(cls, content: Mapping[str, Any], id: str = "") -> Run:
         """The run that `content` or `to_dict` describes; KeyError, TypeError or ValueError where it describes none."""
-        model, task = content["model"], content["task"]
+        model, task, paths = content["model"], content["task"], content.get("paths", {})
         return cls(
             id=id,
             key=content["key"],
@@ -178,6 +199,11 @@ class Run:
             skipped=tuple(Skipped(**skipped) for skipped in content["skipped"]),
             warnings=tuple(content["warnings"]),
             parts=tuple(PartScore(**_from_json(score)) for score in content.get("parts", ())),
+            name=content.get("name", ""),
+            note=content.get("note", ""),
+            model_path=paths.get("model", ""),
+            adapter_path=paths.get("adapter", ""),
+            task_path=paths.get("task", ""),
         )
 
 
@@ -206,7 +232,7 @@ def id_of(content: Mapping[str, Any], matrix_sha256: str) -> str:
 
 def seal_of(run: Run) -> str:
     """16 hex digits of a hash of a stored run without its modules, id included: what a listing can be verified by."""
-    listed = {**run.content(), "modules": [], "run_id": run.id}
+    listed = {**run.content(), "modules": [], "run_id": run.id, **run.remarks()}
     return hashlib.sha256(canonical(listed).encode()).hexdigest()[:16]
 
 

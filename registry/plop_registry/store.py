@@ -111,28 +111,32 @@ class Registry:
         type: str | None = None,
         since: datetime | None = None,
         until: datetime | None = None,
+        name: str | None = None,
+        note: str | None = None,
         limit: int | None = None,
         modules: bool = False,
     ) -> list[Run]:
         """Runs, newest first, with the scores of their types, and of their modules where asked.
 
         Args:
-            model: shell glob on the model's id, or id@label or id@revision.
-            task: shell glob on the task's id.
+            model: shell glob on the model's id, or on the end of its path, and @label or @revision after these.
+            task: shell glob on the task's id, or on the end of its path.
             revision: the model's label or (the start of) its revision; a shell glob too.
             type: shell glob on the name of a module type, one of which the run has.
             since, until: aware datetimes, both included.
+            name, note: shell globs on what its user calls the run, and notes of it.
         """
         with self._reading() as reader:
             if reader is None:
                 return []
-            where = reader.where(model=model, task=task, revision=revision, type=type, since=since, until=until)
-            return reader.runs(*where, limit=limit, modules=modules)
+            names = {"model": model, "task": task, "revision": revision, "type": type, "name": name, "note": note}
+            return reader.runs(*reader.where(since=since, until=until, **names), limit=limit, modules=modules)
 
     def get(self, reference: str) -> Run:
         """The one run, with its modules, that `reference` means.
 
-        Args: `reference`, an id or its first 4 or more digits, "latest", or MODEL/TASK for the newest run of both.
+        Args: `reference`, an id or its first 2 or more digits, "latest", what its user calls it, or MODEL/TASK for the
+            newest run of both.
 
         Raises RegistryError naming the nearest ids where there is none, and the candidates where there are several.
         """
