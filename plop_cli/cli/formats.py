@@ -27,7 +27,7 @@ FormatOption = Annotated[Format, typer.Option("--format", "-f", help="How to pri
 def emit(
     format: Format,
     *,
-    table: Callable[[int], RenderableType],
+    table: Callable[[int], RenderableType] = lambda width: "",
     document: Callable[[], object],
     rows: Callable[[], Sequence[Row]],
     objects: Callable[[], Sequence[Row]] | None = None,

@@ -15,6 +15,24 @@ Scoring = Mapping[str, Any]
 """Fields of `runs.grid.Request`."""
 
 
+def _remark(text: str) -> str:
+    """What can be shown on a line, and travels with the run."""
+    if not text.isprintable():
+        raise typer.BadParameter("give one line without control characters")
+    if len(text) > _LONGEST:
+        raise typer.BadParameter(f"{len(text)} characters are too many; {_LONGEST} are enough")
+    return text
+
+
+def _name(text: str) -> str:
+    if text == "latest":
+        raise typer.BadParameter("'latest' is the newest run, whatever it is called; give another name")
+    return _remark(text)
+
+
+_LONGEST = 1_000
+
+
 class Rows(StrEnum):
     type = "type"
     layer = "layer"
@@ -44,6 +62,12 @@ class Spread(StrEnum):
 
 By = Annotated[Rows, typer.Option("--by", help="What the rows of the table are.")]
 Map = Annotated[bool, typer.Option("--map", help="Show the NFN-map too: layers by types.")]
+Name = Annotated[
+    str | None, typer.Option("--name", parser=_name, metavar="NAME", help="What to call the run, to find it again.")
+]
+Note = Annotated[
+    str | None, typer.Option("--note", parser=_remark, metavar="TEXT", help="What to remember of the run.")
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", "--force", help="Replace files that exist.")]
 Samples = Annotated[
     int, typer.Option("--samples", "-n", parser=whole(0), metavar="N", help="Texts to draw from each task.")

@@ -9,7 +9,7 @@ A model is loaded once, and only if one of its cells is not in the registry. A c
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -20,7 +20,7 @@ from plop_cli.models.devices import resolve_device, resolve_dtype
 from plop_cli.models.options import Loading
 from plop_cli.models.quantization import package_of
 from plop_cli.models.source import ModelSource, identify
-from plop_cli.processes import ALONE, Group, own_device, size
+from plop_cli.processes import ALONE, Group, own_device, rank, size
 from plop_cli.runs.exchange import keep
 from plop_cli.runs.identity import Identity, places
 from plop_cli.scoring.settings import settings
@@ -143,7 +143,7 @@ def score_grid(
             job = _Job(model, source, loading, task, name, request)
             known = scored.get(job.identity().key)
             if not request.force and (run := known or _stored(job, registry)):
-                yield Cell(model, name, run, cached=True)
+                yield Cell(model, name, _as_asked(job.identity(), run, registry), cached=True)
             else:
                 jobs.append(job)
         if jobs:
@@ -194,6 +194,23 @@ def _stored(job: _Job, registry: Registry) -> Run | None:
         ):
             return run
     return None
+
+
+def _as_asked(identity: Identity, run: Run, registry: Registry) -> Run:
+    """The run that answers, under the name that was asked for.
+
+    The same weights in another folder, or of a checkpoint of another name, are stored as a run of their own: whoever
+    asked will look for it there. Where that cannot be, the answer is the run as it is called.
+    """
+    if identity.names(run):
+        return run
+    for known in registry.runs(key=run.key):
+        if identity.names(known):
+            return registry.get(known.id)
+    own = identity.called(run)
+    with suppress(RegistryError):
+        return registry.add(own, registry.matrix(run.id)) if rank() == 0 else own
+    return run
 
 
 def _score(jobs: Sequence[_Job], registry: Registry, show: Show, join: Callable[[], Group]) -> Iterator[Cell]:

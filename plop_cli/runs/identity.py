@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,7 +38,7 @@ class Identity:
     model_revision: str
     task: Task
     settings: dict[str, Any]
-    places: Mapping[str, str] = field(default_factory=dict)
+    places: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def key(self) -> str:
@@ -66,8 +67,19 @@ class Identity:
             versions={"python": platform.python_version()} | {name: version(name) for name in (*_PACKAGES, *packages)},
         )
 
+    def names(self, run: Run) -> bool:
+        """Whether a run of this key is called so, as far as it is known where what was scored lay."""
+        if (run.model_id, run.model_label) != (self.model_id, self.model_label):
+            return False
+        return all(getattr(run, name) in ("", place) for name, place in self.places.items() if place)
 
-def places(source: ModelSource, task: str) -> dict[str, str]:
+    def called(self, run: Run) -> Run:
+        """A run of this key as one that was asked for now, by these names; what was said of it is not said of this."""
+        named = replace(run, model_id=self.model_id, model_label=self.model_label, created_at=datetime.now(UTC))
+        return replace(named, id="", name="", note="", model_name="", label_name="", task_name="", **self.places)
+
+
+def places(source: ModelSource, task: str) -> dict[str, Any]:
     """Where a model lies that is no hub's and no package's, its adapter, and the file or folder of TASK, if it is one.
 
     A checkpoint is found by its own path alone, which names its base: it has no path of an adapter.

@@ -58,7 +58,8 @@ def _not_one(reference: str, found: list[str], names: dict[str, str]) -> str:
         listed = ", ".join(f"{run_id} ({names[run_id]})" for run_id in found[:5]) + (", …" if found[5:] else "")
         if len(reference) < 2:
             return f"{reference!r} is too short for an id; it could be {listed}; give two digits or more"
-        remedy = "name one of these models and tasks, or give an id" if "/" in reference else "give more digits"
+        digits = all(run_id.startswith(reference.lower()) for run_id in found)
+        remedy = "give more digits" if digits else "give one of these, or its id"
         return f"{reference!r} fits {len(found)} runs: {listed}; {remedy}"
     if not names:
         return f"no run {reference!r}: the registry is empty (plop score adds runs)"

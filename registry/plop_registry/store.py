@@ -16,6 +16,7 @@ import logging
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
@@ -94,17 +95,26 @@ class Registry:
         if matrix.sums.shape != (run.samples, len(run.modules)):
             raise ValueError(f"{run.samples} samples × {len(run.modules)} modules, matrix {matrix.sums.shape}")
         content, sha256 = run.content(), matrix.sha256()
-        if _NO_TEXT.search(json.dumps(content, ensure_ascii=False)):
+        whole = {**content, **run.remarks()}
+        if _NO_TEXT.search(json.dumps(whole, ensure_ascii=False)):
             raise RegistryError("a name of this run has NUL or bytes that are no UTF-8; rename what has it")
-        stored = Run.from_content(content, id_of(content, sha256))
+        stored = Run.from_content(whole, id_of(content, sha256))
         packed = matrix.pack()
         with self._database.writing() as writer:
             writer.add(stored, sha256, packed)
-        return stored
+            return writer.named(stored)
+
+    def describe(self, run_ids: Iterable[str], *, name: str | None = None, note: str | None = None) -> None:
+        """Call stored runs, by their whole ids, `name`, and note something of them; None leaves what there is."""
+        said: dict[str, Any] = {key: text for key, text in (("name", name), ("note", note)) if text is not None}
+        with self._database.writing() as writer:
+            for run in (run for each in run_ids for run in writer.runs(*writer.where(id=each))):
+                writer.describe(replace(run, **said))
 
     def runs(
         self,
         *,
+        key: str | None = None,
         model: str | None = None,
         task: str | None = None,
         revision: str | None = None,
@@ -119,6 +129,7 @@ class Registry:
         """Runs, newest first, with the scores of their types, and of their modules where asked.
 
         Args:
+            key: what the run is found by (`run_key`).
             model: shell glob on the model's id, or on the end of its path, and @label or @revision after these.
             task: shell glob on the task's id, or on the end of its path.
             revision: the model's label or (the start of) its revision; a shell glob too.
@@ -129,7 +140,15 @@ class Registry:
         with self._reading() as reader:
             if reader is None:
                 return []
-            names = {"model": model, "task": task, "revision": revision, "type": type, "name": name, "note": note}
+            names = {
+                "key": key,
+                "model": model,
+                "task": task,
+                "revision": revision,
+                "type": type,
+                "name": name,
+                "note": note,
+            }
             return reader.runs(*reader.where(since=since, until=until, **names), limit=limit, modules=modules)
 
     def get(self, reference: str) -> Run:
