@@ -212,7 +212,7 @@ def _emit(placement: Placement, format: Format, output: Path | None, *, approxim
     if format is Format.table:
         console = Console(width=120, color_system=None, highlight=False) if output else out()
         with console.capture() as printed:
-            console.print(placement_table(placement))
+            console.print(placement_table(placement, width=console.width))
             console.print(config.text, soft_wrap=True, markup=False)
         text = printed.get()
     else:

@@ -132,9 +132,9 @@ def _show(run: Run, *, by: str, nfn_map: bool) -> None:
     from plop_cli.tables.run import nfn_map as map_table
     from plop_cli.tables.run import run_table
 
-    out().print(run_table(run, by=by))
+    out().print(run_table(run, by=by, width=out().width))
     if nfn_map:
-        out().print(map_table(run))
+        out().print(map_table(run, width=out().width))
 
 
 def _print(cells: list[Cell], format: Format, *, by: str, alone: bool) -> None:
@@ -164,7 +164,7 @@ def _list_modules(models: list[str], loading: Loading, include: list[str], forma
     documents = [modules_dict(*each) for each in found]
     emit(
         format,
-        table=lambda width: Group(*(modules_table(*each) for each in found)),
+        table=lambda width: Group(*(modules_table(*each, width=width) for each in found)),
         document=lambda: documents[0] if len(documents) == 1 else documents,
         rows=lambda: [{"model": each["model"], **module} for each in documents for module in each["modules"]],
     )

@@ -41,13 +41,13 @@ def show(
         shown = store.get(run)
     emit(
         format,
-        table=lambda width: run_table(shown, by=by.value),
+        table=lambda width: run_table(shown, by=by.value, width=width),
         document=lambda: {**shown.to_dict(), "command": command(shown)},
         rows=lambda: run_rows(shown, by.value),
     )
     if format is Format.table:
         if nfn_map:
-            out().print(map_table(shown))
+            out().print(map_table(shown, width=out().width))
         out().print(details(shown))
         for path in (shown.model_path, shown.adapter_path, shown.task_path):
             if path and not is_there(Path(path)) and not is_there(Path(path.rpartition("@")[0])):

@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from plop_cli.errors import PlopError, no_such
-from plop_cli.method.choice import LEAST_SAMPLES, Choice, Rule, Samples, choose
+from plop_cli.method.choice import Choice, Rule, Samples, choose
+from plop_cli.method.floor import LEAST_SAMPLES
 from plop_cli.names import place_of
 from plop_cli.placement.placement import Placement
 from plop_cli.placement.ranks import Linear, Rounding, cost, rank_of, strategies

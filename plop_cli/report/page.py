@@ -23,6 +23,7 @@ from markupsafe import Markup
 
 from plop_cli.method.choice import SETTLED
 from plop_cli.method.estimates import RESAMPLES
+from plop_cli.method.floor import LEAST_SAMPLES
 from plop_cli.method.significance import LEVEL
 from plop_cli.names import place_of
 from plop_cli.placement.peft import arguments
@@ -190,7 +191,7 @@ def _config(answer: Answer) -> str:
 
 def _sureness(confidence: float | None) -> str:
     if confidence is None:
-        return "How sure this is cannot be told from one text."
+        return f"How sure this is cannot be told from fewer than {LEAST_SAMPLES} texts."
     verdict = "Settled" if confidence >= SETTLED else "Open: score more texts"
     return f"{verdict}. The same set in {round(confidence * RESAMPLES):,} of {RESAMPLES:,} resamples of the texts."
 

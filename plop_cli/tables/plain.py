@@ -45,3 +45,8 @@ def model_name(run: Run) -> str:
 def plus_minus(value: float | None) -> str:
     """A standard error, or a dash where one sample tells none."""
     return "–" if value is None or math.isnan(value) else f"{value:.3f}"
+
+
+def percent(value: float) -> str:
+    """A share, or a dash where it cannot be told."""
+    return "–" if math.isnan(value) else f"{value:.1%}"

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC
 from typing import Any
 
+from plop_cli.method.floor import told
 from plop_registry import ModuleScore, Run
 from plop_registry.runs import finite
 
@@ -63,7 +64,7 @@ def summary(run: Run, types: Sequence[str]) -> Row:
         "samples": run.samples,
         "dtype": run.dtype,
         "recommended": run.recommended,
-        "confidence": finite(run.confidence),
+        "confidence": told(run.confidence, run.samples),
         "nfn": {score.type: finite(score.nfn) for score in run.types if score.type in types},
     }
 
