@@ -179,10 +179,9 @@ def _named(run: Run) -> Run:
     """The run with no name longer than a page can hold."""
     return replace(
         run,
-        model_name=short(run.model_name),
-        model_label=short(run.model_label),
-        label_name=short(run.label_name),
-        task_name=short(run.task_name),
+        model_id=short(run.model_name),
+        model_label=short(run.label_name),
+        task_id=short(run.task_name),
         types=tuple(replace(score, type=short(score.type)) for score in run.types),
         modules=tuple(replace(module, type=short(module.type), name=short(module.name)) for module in run.modules),
     )

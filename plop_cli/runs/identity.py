@@ -76,7 +76,7 @@ class Identity:
     def called(self, run: Run) -> Run:
         """A run of this key as one that was asked for now, by these names; what was said of it is not said of this."""
         named = replace(run, model_id=self.model_id, model_label=self.model_label, created_at=datetime.now(UTC))
-        return replace(named, id="", name="", note="", model_name="", label_name="", task_name="", **self.places)
+        return replace(named, id="", name="", note="", aliases={}, **self.places)
 
 
 def places(source: ModelSource, task: str) -> dict[str, Any]:

@@ -146,7 +146,7 @@ class Reader:
         for fields in found:
             number, seal = fields.pop("number"), fields.pop("seal")
             matrix = (fields.pop("sha256") or "") if modules else None
-            fields |= self._names_of(fields)
+            fields["aliases"] = self._aliases(fields)
             yield Stored(number, _run(fields, types[number], scores[number]), seal, matrix)
 
     def ids(self, *conditions: Condition, limit: int | None = None) -> list[str]:
@@ -156,24 +156,28 @@ class Reader:
     def named(self, run: Run) -> Run:
         """The run as it is called in this registry."""
         fields = ("model_id", "model_label", "task_id", "model_path", "adapter_path", "task_path")
-        return replace(run, **self._names_of({name: getattr(run, name) for name in fields}))
+        return replace(run, aliases=self._aliases({name: getattr(run, name) for name in fields}))
 
     def called(self, *conditions: Condition) -> Iterator[Called]:
         """What the runs that fit are called, newest first."""
         columns = [RUNS.c.id, *(column for column in _RUN_COLUMNS if column.table is not RUNS)]
         for row in self._connection.execute(newest(select(*columns).select_from(_JOINED), conditions)):
             fields = dict(row._mapping)
-            known = self._names.known(fields["model_id"], fields["model_path"])
-            yield Called(fields["id"], **self._names_of(fields), model_known=known)
+            ids = (("model", fields["model_id"]), ("label", fields["model_label"]), ("task", fields["task_id"]))
+            aliases, known = self._aliases(fields), self._names.known(fields["model_id"], fields["model_path"])
+            model, label, task = (aliases.get(each, each[1]) for each in ids)
+            yield Called(fields["id"], model, label, task, model_known=known)
 
-    def _names_of(self, fields: Mapping[str, Any]) -> dict[str, Any]:
-        """What a run's model, its label and its task are called in this registry."""
+    def _aliases(self, fields: Mapping[str, Any]) -> dict[tuple[str, str], str]:
+        """What a run's model, its label and its task are called in this registry, where that is not their id."""
+        if not any(fields[path] for path in ("model_path", "adapter_path", "task_path")):
+            return {}
         model, label, task = fields["model_id"], fields["model_label"], fields["task_id"]
-        if any(fields[path] for path in ("model_path", "adapter_path", "task_path")):
-            model = self._names.model(model, label, fields["model_path"])
-            label = self._names.label(label, fields["adapter_path"])
-            task = self._names.task(task, fields["task_path"])
-        return {"model_name": model, "label_name": label, "task_name": task}
+        return {
+            ("model", model): self._names.model(model, label, fields["model_path"]),
+            ("label", label): self._names.label(label, fields["adapter_path"]),
+            ("task", task): self._names.task(task, fields["task_path"]),
+        }
 
     @cached_property
     def _names(self) -> Names:

@@ -74,8 +74,8 @@ class Run:
     seconds, `confidence` the bootstrap probability of the recommended set as a whole.
 
     What follows `parts` is no part of what was scored (`remarks`): what its user calls the run and notes of it, and
-    where model, adapter and the task's file lay, absolute; "" where that is not known. `model_name`, `label_name` and
-    `task_name` are the shortest that tell these from all others in the registry that the run was read from, else ids.
+    where model, adapter and the task's file lay, absolute; "" where that is not known. `aliases` has the names that
+    tell its model, label or task from others of that id, in the registry that it was read from.
     """
 
     id: str = ""
@@ -107,18 +107,28 @@ class Run:
     model_path: str = ""
     adapter_path: str = ""
     task_path: str = ""
-    model_name: str = field(default="", compare=False)
-    label_name: str = field(default="", compare=False)
-    task_name: str = field(default="", compare=False)
+    aliases: Mapping[tuple[str, str], str] = field(default_factory=dict, compare=False)
 
     def __post_init__(self) -> None:
         if self.created_at.tzinfo is None:
             raise ValueError("created_at must be an aware datetime")
         ranked = sorted(self.types, key=lambda score: (math.isnan(score.nfn), score.nfn, score.type))
         object.__setattr__(self, "types", tuple(ranked))
-        for name, known in (("model", self.model_id), ("label", self.model_label), ("task", self.task_id)):
-            if not getattr(self, f"{name}_name"):
-                object.__setattr__(self, f"{name}_name", known)
+
+    @property
+    def model_name(self) -> str:
+        """The model's id, or the shortest name that tells it from others."""
+        return self.aliases.get(("model", self.model_id), self.model_id)
+
+    @property
+    def label_name(self) -> str:
+        """Likewise that of its revision."""
+        return self.aliases.get(("label", self.model_label), self.model_label)
+
+    @property
+    def task_name(self) -> str:
+        """Likewise that of its task."""
+        return self.aliases.get(("task", self.task_id), self.task_id)
 
     @property
     def recommended(self) -> list[str]:
