@@ -55,11 +55,11 @@ def history_grid(runs: Sequence[Run], types: Sequence[str]) -> list[dict[str, st
             {
                 "run": run.id[:8],
                 "when": f"{run.created_at.astimezone():%Y-%m-%d %H:%M}",
-                "model": run.model_id,
-                "revision": run.model_label or run.model_revision[:8],
-                "task": run.task_id,
+                "model": short(run.model_id),
+                "revision": short(run.model_label) or run.model_revision[:8],
+                "task": short(run.task_id),
                 "texts": str(run.samples),
-                "dtype": run.dtype,
+                "dtype": short(run.dtype),
                 "LoRA into": ", ".join(run.recommended),
                 **{name: scores.get(name, "") for name in types},
             }
