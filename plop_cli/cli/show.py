@@ -11,6 +11,7 @@ from plop_cli.cli.app import app
 from plop_cli.cli.console import out, say
 from plop_cli.cli.formats import Format, FormatOption, emit
 from plop_cli.cli.score import By
+from plop_cli.printable import short
 
 
 @app.command()
@@ -48,4 +49,4 @@ def show(
         if nfn_map:
             out().print(run_tables.nfn_map(found))
         out().print(details(found))
-        say(command(found))  # in one line however long it is, to be copied
+        say(short(command(found), 20_000))  # in one line, to be copied

@@ -44,8 +44,8 @@ class Held:
         self._descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC) if hasattr(os, "O_PATH") else None
 
     def __del__(self) -> None:
-        if self.__dict__.get("_descriptor") is not None:
-            os.close(self._descriptor)
+        if (descriptor := self.__dict__.get("_descriptor")) is not None:
+            os.close(descriptor)
 
 
 def engine_of(location: Location) -> Engine:
