@@ -11,6 +11,7 @@ from plop_cli.cli import options
 from plop_cli.cli.console import note, out, say
 from plop_cli.cli.filters import RegistryOption
 from plop_cli.cli.formats import Format, FormatOption, emit
+from plop_cli.printable import short
 
 
 def show(
@@ -52,4 +53,4 @@ def show(
         for path in (shown.model_path, shown.adapter_path, shown.task_path):
             if path and not is_there(Path(path)) and not is_there(Path(path.rpartition("@")[0])):
                 note(f"{path} is not there any more")
-        say(command(shown))  # in one line however long it is, to be copied
+        say(short(command(shown), 20_000))  # in one line, to be copied

@@ -68,12 +68,12 @@ def history_grid(runs: Sequence[Run], types: Sequence[str]) -> list[dict[str, st
             {
                 "run": run.id[:8],
                 "when": f"{run.created_at.astimezone():%Y-%m-%d %H:%M}",
-                **{what: getattr(run, what) for what in said},
-                "model": run.model_name,
-                "revision": run.label_name or run.model_revision[:8],
-                "task": run.task_name,
+                **{what: short(getattr(run, what)) for what in said},
+                "model": short(run.model_name),
+                "revision": short(run.label_name) or run.model_revision[:8],
+                "task": short(run.task_name),
                 "texts": str(run.samples),
-                "dtype": run.dtype,
+                "dtype": short(run.dtype),
                 "LoRA into": ", ".join(run.recommended),
                 **{name: scores.get(name, "") for name in types},
             }

@@ -33,6 +33,21 @@ class File(sqlite3.Connection):
     identity: tuple[int, int] | None = None
 
 
+class Held:
+    """Which file a path is now. While this lives no other file can have the same number, not even once it is deleted.
+
+    `O_PATH`, where there is such a thing, opens no file: closing that would drop SQLite's locks.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.identity = identity(path)
+        self._descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC) if hasattr(os, "O_PATH") else None
+
+    def __del__(self) -> None:
+        if (descriptor := self.__dict__.get("_descriptor")) is not None:
+            os.close(descriptor)
+
+
 def engine_of(location: Location) -> Engine:
     """Connections to a location, of which none is open yet."""
     path = location.path

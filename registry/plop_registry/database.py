@@ -16,7 +16,7 @@ from typing import Any, Literal
 from sqlalchemy import Connection, delete, insert, inspect, text
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
-from plop_registry.connections import PATIENCE, File, engine_of, identity, make_file
+from plop_registry.connections import PATIENCE, File, Held, engine_of, identity, make_file
 from plop_registry.damage import code, is_damage
 from plop_registry.errors import RegistryError
 from plop_registry.location import Location
@@ -53,6 +53,7 @@ class Database:
         self._engine = engine_of(location)
         self._current = False
         self._writable = False
+        self._file: Held | None = None
 
     def close(self) -> None:
         """Close all connections; SQLite then folds its write-ahead log into the file."""
@@ -73,6 +74,7 @@ class Database:
         """The only writer, for as long as it lasts; the registry is made where there is none yet."""
         with self._errors():
             path = self.location.path
+            self._same_file()
             if path and not self._writable:
                 make_file(path)
             exists = self._exists()
@@ -140,15 +142,24 @@ class Database:
                 connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK})")
             yield connection
             connection.commit()
-            if self.location.path and purpose != "read":
-                self._same_file(connection)
+            if purpose != "read":
+                self._same_file()
 
-    def _same_file(self, connection: Connection) -> None:
-        """Raise RegistryError where the registry's path is no longer the file that is open, which nobody will find."""
-        opened, path = connection.connection.driver_connection, self.location.path
-        assert isinstance(opened, File)
-        assert path is not None
-        if identity(path) != opened.identity:
+    def _same_file(self, connection: Connection | None = None) -> None:
+        """Raise RegistryError where the registry's path is no longer the file that is written, which nobody will find.
+
+        It is so from the first write on, though connections are closed and opened again.
+        """
+        if self.location.path is None:
+            return
+        found = identity(self.location.path)
+        same = self._file is None or self._file.identity == found
+        if connection is not None and found is not None:
+            opened = connection.connection.driver_connection
+            assert isinstance(opened, File)
+            same = same and opened.identity == found
+            self._file = self._file or Held(self.location.path)
+        if not same:
             raise RegistryError(
                 f"the registry {self.location.shown} was deleted or replaced while it was in use; run this again to "
                 "use what is there now"
@@ -178,6 +189,8 @@ class Database:
         """Turn what a user can mend into RegistryError; SQL that is wrong stays a bug."""
         try:
             yield
+        except UnicodeDecodeError as error:  # SQLite quotes a damaged schema in its message
+            raise RegistryError(f"registry {self.location.shown}: the file is damaged; restore a backup") from error
         except DBAPIError as error:
             cause = error.orig
             if isinstance(cause, sqlite3.Error):

@@ -67,7 +67,10 @@ def locate(url: str | Path | None = None) -> Location:
 
     Raises RegistryError for what is none of these; no part of it is in the message, since it may be the password.
     """
-    text = default_url() if url is None else os.fspath(url)
+    try:
+        text = default_url() if url is None else os.fspath(url)
+    except RuntimeError:
+        raise RegistryError("there is no home folder for a registry; give --registry or $PLOP_REGISTRY") from None
     scheme, is_url, rest = text.partition("://")
     scheme = scheme.lower()
     if is_url and scheme.partition("+")[0] in ("postgresql", "postgres"):

@@ -199,11 +199,11 @@ class Reader:
             batch = ids[start : start + BATCH]
             runs = {run.id: run for run in self.runs(RUNS.c.id.in_(batch), modules=True)}
             packed = self.packed(batch)
-            for run in (runs[run_id] for run_id in batch if run_id in runs):
+            for run_id in batch:
                 try:
-                    yield run, SampleMatrix.verified(*packed[run.id]), packed[run.id][1]
+                    yield runs[run_id], SampleMatrix.verified(*packed[run_id]), packed[run_id][1]
                 except (RegistryError, KeyError):
-                    self.damaged[run.id] = None
+                    self.damaged[run_id] = None
 
     def packed(self, ids: Sequence[str]) -> dict[str, tuple[str, bytes]]:
         """Hash and bytes of the sample matrix of each of some few runs, by id; not of one that cannot be read."""

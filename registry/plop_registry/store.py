@@ -259,9 +259,14 @@ class Registry:
             return {"url": self.url, "schema": HEAD if reader else None, "head": HEAD, **found}
 
     def upgrade(self) -> str:
-        """Make the registry, or bring it to the newest schema, as every other method does by itself; the schema."""
+        """Make the registry, or bring it to the newest schema, as every other method does by itself; the schema.
+
+        Nothing stays open: a write-ahead log that lies about would be taken for that of a file put in its place.
+        """
         with self._database.writing():
-            return HEAD
+            pass
+        self.close()
+        return HEAD
 
     @cached_property
     def _database(self) -> Database:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, ConfigDict, Field, JsonValue, TypeAdapter, ValidationError
 from typing_extensions import TypedDict  # pydantic wants this one before Python 3.12
@@ -115,7 +115,7 @@ class _Without(TypedDict, total=False):
 class _Line(_Without):
     __pydantic_config__ = ConfigDict(strict=True, extra="forbid")  # type: ignore[misc]
 
-    format: Literal[1]
+    format: Annotated[int, Field(ge=1, le=1)]
     run_id: Annotated[str, Field(pattern="^[0-9a-f]{16}$")]
     key: Text
     created_at: Moment
@@ -143,7 +143,7 @@ def read(line: str) -> dict[str, Any]:
         content: dict[str, Any] = dict(_LINE.validate_json(line))
     except ValidationError as error:
         problems = error.errors(include_url=False, include_input=False, include_context=False)
-        if any(problem["loc"] == ("format",) and problem["type"] == "literal_error" for problem in problems):
+        if any(problem["loc"] == ("format",) and problem["type"] != "missing" for problem in problems):
             raise RegistryError("written by another plop; pip install --upgrade plop-cli") from None
         where = ".".join(map(str, problems[0]["loc"]))[:80]
         raise RegistryError(f"not an exported run ({where or 'the line'}: {problems[0]['msg']})") from None

@@ -20,9 +20,10 @@ class Writer(Reader):
 
     def add(self, run: Run, sha256: str, packed: bytes) -> bool:
         """Store a run that has its id and modules; False where it is already stored. A damaged copy gives way to it."""
-        if any(self.whole([run.id])):
-            return False
-        self.remove([run.id])
+        if self.ids(RUNS.c.id == run.id):
+            if any(self.whole([run.id])):
+                return False
+            self.remove([run.id])
         content = run.content()
         model = {
             "source": run.model_id,
