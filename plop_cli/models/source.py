@@ -17,6 +17,7 @@ from typing import Any
 
 from plop_cli import hub
 from plop_cli.errors import PlopError
+from plop_cli.files import expanded
 from plop_cli.models import quantization
 from plop_cli.models.fingerprints import count_elements, hash_files
 from plop_cli.models.options import Loading
@@ -66,7 +67,7 @@ def identify(model: str, loading: Loading = Loading()) -> ModelSource:
     """
     source = _find(model, loading.revision)
     if loading.adapter is not None:
-        source = _adapted(Path(loading.adapter).expanduser(), source)
+        source = _adapted(expanded(loading.adapter), source)
     if loading.load_in is None:
         return source
     if source.quantization:
@@ -77,7 +78,7 @@ def identify(model: str, loading: Loading = Loading()) -> ModelSource:
 def _find(model: str, revision: str | None) -> ModelSource:
     if model == DEMO:
         return _gguf(_demo_file(), DEMO)
-    path = Path(model).expanduser()
+    path = expanded(model)
     if path.is_dir():
         return _folder(path)
     if path.is_file() and path.suffix == ".gguf":

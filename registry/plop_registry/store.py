@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -243,12 +244,15 @@ class Registry:
 
     def backup(self, path: str | Path) -> None:
         """Copy an SQLite registry into a new file, at one moment in time, while others go on writing."""
-        target = Path(path).expanduser()
+        try:
+            target = Path(path).expanduser()
+        except RuntimeError as error:
+            raise RegistryError(f"{path} begins with a home folder that does not exist; give the whole path") from error
         if self._location.url is not None:
             raise RegistryError("a PostgreSQL registry is backed up by PostgreSQL's own pg_dump")
         if self._location.missing:
             raise RegistryError(f"there is no registry at {self.url} yet")
-        if target.exists():
+        if os.path.lexists(target):
             raise RegistryError(f"{target} exists; give the backup another name")
         self._database.backup(target)
 
