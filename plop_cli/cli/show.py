@@ -51,6 +51,7 @@ def show(
             out().print(map_table(shown, width=out().width))
         out().print(details(shown))
         for path in (shown.model_path, shown.adapter_path, shown.task_path):
-            if path and not is_there(Path(path)) and not is_there(Path(path.rpartition("@")[0])):
+            places = [place for place in (path, path.rpartition("@")[0]) if place]  # FOLDER@SPLIT
+            if places and not any(is_there(Path(place)) for place in places):
                 note(f"{path} is not there any more")
         say(short(command(shown), 20_000))  # in one line, to be copied
