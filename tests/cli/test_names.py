@@ -23,7 +23,7 @@ Plop = Callable[..., Result]
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """a/out; b/out of other weights; copy/out and run/checkpoint-5, which are a/out's; two files of texts of one name."""
+    """a/out; b/out of other weights; copy/out and run/checkpoint-5, which are a/out's; two files of one name."""
     folder = tmp_path_factory.mktemp("models")
     for place, scale in (("a/out", 1.0), ("b/out", 2.0)):
         model = qwen2()
