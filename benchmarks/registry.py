@@ -18,18 +18,19 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from sqlalchemy import insert
 
-from plop_registry import Registry, SampleMatrix
-from plop_registry.schema import MODELS, MODULE_SCORES, RUNS, SAMPLE_MATRICES, TASKS, TYPE_SCORES
+from plop_registry import ModuleScore, Registry, Run, SampleMatrix, TypeScore
+from plop_registry.runs import id_of
 
 PLOP = [sys.executable, "-m", "plop_cli"]
 TYPES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+TASKS = ("sample/math", "sample/code", "sample/history", "sample/logic")
 LAYERS, TEXTS, VARIANTS = 30, 4, 50
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -38,81 +39,65 @@ def build(path: Path, runs: int) -> None:
     """Fill a new registry. The modules and matrix of a run are one of some few variants."""
     rng = np.random.default_rng(0)
     variants = [_variant(rng) for _ in range(VARIANTS)]
-    models = [(f"org/model-{i}", f"checkpoint-{100 * (j + 1)}") for i in range(25) for j in range(10)]
-    tasks = ("sample/math", "sample/code", "sample/history", "sample/logic")
     registry = Registry(path)
     registry.upgrade()
     with registry._database.writing() as writer:
-        execute = writer._connection.execute
-        execute(
-            insert(MODELS),
-            [
-                {"id": number, "source": name, "label": label, "revision": _hex(name + label), "architecture": "Llama"}
-                for number, (name, label) in enumerate(models, 1)
-            ],
-        )
-        execute(
-            insert(TASKS),
-            [
-                {"id": number, "source": task, "revision": "1", "texts_hash": _hex(task), "samples": TEXTS}
-                for number, task in enumerate(tasks, 1)
-            ],
-        )
-        for first in range(1, runs + 1, 200):
-            numbers = range(first, min(first + 200, runs + 1))
-            drawn = {number: variants[number % VARIANTS] for number in numbers}
-            execute(insert(RUNS), [_run(number, len(models), len(tasks)) for number in numbers])
-            execute(
-                insert(TYPE_SCORES), [{"run": n, **row} for n, variant in drawn.items() for row in variant["types"]]
-            )
-            execute(
-                insert(MODULE_SCORES), [{"run": n, **row} for n, variant in drawn.items() for row in variant["modules"]]
-            )
-            execute(insert(SAMPLE_MATRICES), [{"run": n, **variant["matrix"]} for n, variant in drawn.items()])
+        for number in range(1, runs + 1):
+            scores, sha256, packed = variants[number % VARIANTS]
+            run = replace(scores, **_identity(number))
+            writer.add(replace(run, id=id_of(run.content(), sha256)), sha256, packed)
     registry.close()
 
 
-def _run(number: int, models: int, tasks: int) -> dict[str, Any]:
+def _identity(number: int) -> dict[str, Any]:
+    """Which of 25 models, of its 10 checkpoints and of 4 tasks a run is of, and when it was scored."""
+    checkpoint, task = divmod(number, len(TASKS))
+    model, step = divmod(checkpoint % 250, 10)
+    name, label = f"org/model-{model}", f"checkpoint-{100 * (step + 1)}"
     return {
-        "number": number,
-        "id": _hex(str(number))[:16],
         "key": _hex(f"key {number}"),
         "created_at": START + timedelta(minutes=number),
-        "model": number // tasks % models + 1,
-        "task": number % tasks + 1,
-        "dtype": "float32",
-        "tokens": 400,
-        "settings": {"samples": TEXTS, "max_length": 256, "seed": 0, "dtype": "float32", "chat": False, "engine": 1},
-        "plop_version": "0.1.0",
-        "versions": {"torch": "2.13.0"},
-        "device": "cpu",
-        "duration": 1.0,
-        "confidence": 0.99,
-        "skipped": [],
-        "warnings": [],
+        "model_id": name,
+        "model_label": label,
+        "model_revision": _hex(name + label),
+        "task_id": TASKS[task],
+        "texts_hash": _hex(TASKS[task]),
     }
 
 
-def _variant(rng: np.random.Generator) -> dict[str, Any]:
-    """Modules, types and matrix of a run whose parts agree."""
+def _variant(rng: np.random.Generator) -> tuple[Run, str, bytes]:
+    """A run whose parts agree, and its matrix."""
     names = [(f"model.layers.{layer}.{name}", name, layer) for layer in range(LAYERS) for name in TYPES]
     counts = rng.integers(50, 200, (TEXTS, 1)).repeat(len(names), axis=1)
     sums = counts * rng.uniform(0.5, 1.5, (TEXTS, len(names)))
     matrix = SampleMatrix(np.arange(TEXTS, dtype=np.uint64), sums, sums, counts)
     nfn = (matrix.sums.sum(axis=0) / counts.sum(axis=0)).astype(float)
-    score = {"nfn_squared": 1.0, "stderr": 0.01}
-    modules = [
-        {"position": i, "name": name, "type": kind, "layer": layer, "in_features": 576, "out_features": 576}
-        | {"nfn": float(nfn[i]), "tokens": int(counts[:, i].sum()), **score}
-        for i, (name, kind, layer) in enumerate(names)
-    ]
+    tokens = int(counts[:, 0].sum())
+    modules = [ModuleScore(*name, 576, 576, float(nfn[i]), float(nfn[i]), 0.01, tokens) for i, name in enumerate(names)]
     means = {kind: float(nfn[place :: len(TYPES)].mean()) for place, kind in enumerate(TYPES)}
     chosen = sorted(means, key=lambda kind: means[kind])[:3]
-    types = [
-        {"type": kind, "modules": LAYERS, "nfn": mean, "recommended": kind in chosen, "confidence": 0.9, **score}
-        for kind, mean in means.items()
-    ]
-    return {"modules": modules, "types": types, "matrix": {"sha256": matrix.sha256(), "packed": matrix.pack()}}
+    run = Run(
+        key="",
+        created_at=START,
+        model_id="",
+        model_revision="",
+        architecture="Llama",
+        dtype="float32",
+        task_id="",
+        task_revision="1",
+        texts_hash="",
+        samples=TEXTS,
+        tokens=tokens,
+        settings={"samples": TEXTS, "max_length": 256, "seed": 0, "dtype": "float32", "chat": False, "engine": 1},
+        plop_version="0.1.0",
+        versions={"torch": "2.13.0"},
+        device="cpu",
+        duration=1.0,
+        confidence=0.99,
+        types=tuple(TypeScore(kind, LAYERS, mean, mean, 0.01, kind in chosen, 0.9) for kind, mean in means.items()),
+        modules=tuple(modules),
+    )
+    return run, matrix.sha256(), matrix.pack()
 
 
 def _hex(text: str) -> str:
@@ -157,7 +142,7 @@ def main() -> None:
             ["compare", "--by", "task", "--model", "org/model-7"],
             ["compare", "--by", "revision", "--model", "org/model-7", "--task", "sample/math"],
             ["compare", "--by", "model", "--task", "sample/math"],
-            ["compare", _hex("1")[:16], _hex("2")[:16]],
+            ["compare", "org/model-1/sample/math", "org/model-2/sample/math"],
         ]
         print("   clock        CPU")
         measure("history", registry=empty, name="plop history, where there is no registry")

@@ -17,7 +17,7 @@ from typer.core import TyperGroup
 
 from plop_cli.cli import registry
 from plop_cli.cli.compare import compare
-from plop_cli.cli.console import fail, silence
+from plop_cli.cli.console import fail, silence, warnings_of
 from plop_cli.cli.export import export
 from plop_cli.cli.history import history
 from plop_cli.cli.import_ import import_
@@ -56,7 +56,8 @@ class _Boundary(TyperGroup):
     """
 
     def invoke(self, ctx: Any) -> Any:
-        with _behind_the_first() if rank() else nullcontext(), through(Line()):
+        alone = _behind_the_first() if rank() else nullcontext()
+        with alone, through(Line()), warnings_of("plop_registry"):
             try:
                 return super().invoke(ctx)
             except (PlopError, RegistryError) as error:

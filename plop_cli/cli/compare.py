@@ -65,13 +65,13 @@ def compare(
     from plop_registry import Registry
 
     with Registry(registry) as store:
-        chosen, older = selection.to_compare(store, runs or [], by and by.value, filters)
-        matrices = [store.matrix(run.id) for run in chosen]
+        whole, older = selection.to_compare(store, runs or [], by and by.value, filters)
     if older:
         note(f"each column is the newest of its runs; {older} older passed over")
+    chosen = [run for run, _ in whole]
     called = axes.names(chosen, by.value if by else axes.first_difference(chosen))
     comparison = compared(
-        list(zip(chosen, matrices, strict=True)),
+        whole,
         baseline=selection.position(chosen, called, baseline) if baseline else 0,
         by=by and by.value,
         types=filters["type"] or "*",

@@ -3,25 +3,47 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from typing import Any
 
 import typer
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn, TimeRemainingColumn
+from rich.segment import Segment
 from rich.text import Text
+
+from plop_cli.printable import printable
+
+
+class _Printable(Console):
+    """Shows control characters in what it is given; those that move colours and cursors are its own."""
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        return super().render_str(printable(text), **options)
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        if isinstance(renderable, Text) and printable(renderable.plain) != renderable.plain:
+            renderable = Text(printable(renderable.plain), style=renderable.style)
+        return super().render(renderable, options)
 
 
 def out() -> Console:
     """stdout, made anew for each use, so that it is the stream of now. What users named is shown as it is written."""
-    return Console(highlight=False, markup=False, emoji=False)
+    return _Printable(highlight=False, markup=False, emoji=False)
 
 
 def err() -> Console:
     """stderr."""
-    return Console(stderr=True, highlight=False, markup=False, emoji=False)
+    return _Printable(stderr=True, highlight=False, markup=False, emoji=False)
+
+
+def say(text: str) -> None:
+    """A line on stdout, of which a terminal obeys nothing."""
+    typer.echo(printable(text))
 
 
 @contextmanager
@@ -33,22 +55,39 @@ def silence() -> Iterator[None]:
 
 def note(text: str) -> None:
     """Say what a user would not guess, on stderr."""
-    typer.echo(f"note: {text}", err=True)
+    typer.echo(f"note: {printable(text)}", err=True)
 
 
 def warn(text: str) -> None:
     """Say what a user should look at, on stderr."""
-    typer.echo(f"warning: {text}", err=True)
+    typer.echo(f"warning: {printable(text)}", err=True)
 
 
 def fail(error: object) -> None:
     """One line on stderr, whatever the message holds."""
-    typer.echo(f"plop: {' '.join(str(error).split())}", err=True)
+    typer.echo(f"plop: {printable(' '.join(str(error).split()))}", err=True)
 
 
 def print_json(value: Any) -> None:
     """The one JSON form, on stdout."""
-    typer.echo(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+    typer.echo(re.sub("[\x7f-\x9f]", lambda found: f"\\u{ord(found[0]):04x}", text))  # JSON itself escapes the others
+
+
+class _Warnings(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        warn(record.getMessage())
+
+
+@contextmanager
+def warnings_of(logger: str) -> Iterator[None]:
+    """What a library logs inside is a warning like ours."""
+    handler = _Warnings()
+    logging.getLogger(logger).addHandler(handler)
+    try:
+        yield
+    finally:
+        logging.getLogger(logger).removeHandler(handler)
 
 
 class _Speed(ProgressColumn):

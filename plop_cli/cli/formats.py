@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from enum import StrEnum
 from typing import Annotated
@@ -10,6 +11,7 @@ import typer
 from rich.console import RenderableType
 
 from plop_cli.cli.console import out, print_json
+from plop_cli.printable import printable
 from plop_cli.tables.rows import Row, to_csv, to_jsonl, to_markdown
 
 
@@ -43,8 +45,13 @@ def emit(
     elif format is Format.json:
         print_json(document())
     elif format is Format.jsonl:
-        typer.echo(to_jsonl((objects or rows)()), nl=False)
+        _write(to_jsonl((objects or rows)()))
     elif format is Format.csv:
-        typer.echo(to_csv(rows()), nl=False)
+        _write(to_csv(rows()))
     else:
-        typer.echo(markdown() if markdown else to_markdown(rows()), nl=False)
+        _write(markdown() if markdown else to_markdown(rows()))
+
+
+def _write(text: str) -> None:
+    """Into a file or a pipe as it is; onto a terminal so that it obeys nothing in it."""
+    typer.echo(printable(text) if sys.stdout.isatty() else text, nl=False)

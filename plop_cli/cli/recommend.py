@@ -18,6 +18,7 @@ from plop_cli.cli.filters import RegistryOption
 from plop_cli.cli.groups import expanding
 from plop_cli.errors import PlopError
 from plop_cli.models.options import Loading
+from plop_cli.printable import printable
 
 if TYPE_CHECKING:
     from plop_cli.models.source import ModelSource
@@ -209,7 +210,7 @@ def _emit(placement: Placement, format: Format, output: Path | None, *, approxim
     else:
         for sentence in sentences(placement):
             note(sentence)
-        text = config.text
+        text = config.text if output else printable(config.text)
     if format is Format.json:
         text = json.dumps(placement.to_dict(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     if output:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from plop_cli.cli.console import say
 from plop_cli.cli.filters import RegistryOption
 from plop_cli.cli.formats import Format, FormatOption, emit
 
@@ -22,7 +23,7 @@ def path(registry: RegistryOption = None) -> None:
     """Print the path or URL of the registry, without its password."""
     from plop_registry import Registry
 
-    typer.echo(Registry(registry).url)
+    say(Registry(registry).url)
 
 
 @commands.command()
@@ -42,7 +43,7 @@ def upgrade(registry: RegistryOption = None) -> None:
     from plop_registry import Registry
 
     with Registry(registry) as store:
-        typer.echo(f"{store.url} has schema {store.upgrade()}")
+        say(f"{store.url} has schema {store.upgrade()}")
 
 
 @commands.command()
@@ -55,7 +56,7 @@ def backup(
 
     with Registry(registry) as store:
         store.backup(file)
-        typer.echo(f"{store.url} is copied to {file}")
+        say(f"{store.url} is copied to {file}")
 
 
 @commands.command()
@@ -65,9 +66,8 @@ def check(registry: RegistryOption = None) -> None:
 
     with Registry(registry) as store:
         problems = store.check()
-        runs = store.status()["runs"]
-    for problem in problems:
-        typer.echo(problem)
-    if problems:
-        raise typer.Exit(1)
-    typer.echo(f"{runs} runs, all sound")
+        for problem in problems:
+            say(problem)
+        if problems:
+            raise typer.Exit(1)
+        say(f"{store.status()['runs']} runs, all sound")

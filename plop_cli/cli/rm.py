@@ -10,6 +10,7 @@ import typer
 from plop_cli.cli.console import err
 from plop_cli.cli.filters import RegistryOption
 from plop_cli.errors import PlopError
+from plop_cli.printable import printable
 
 
 def rm(
@@ -30,11 +31,12 @@ def rm(
     from plop_registry import Registry
 
     with Registry(registry) as store:
-        doomed = list({run.id: run for run in map(store.get, runs)}.values())
+        doomed = dict.fromkeys(map(store.resolve, runs))
         if not yes:
-            err().print(history_table(doomed, [], width=err().width))
+            # Damaged ones can be removed too: they are named, as everywhere, but have no row.
+            err().print(history_table([run for run in store.runs() if run.id in doomed], [], width=err().width))
             if not sys.stdin.isatty():
                 raise PlopError("nobody can be asked whether to remove these; give --yes")
-            typer.confirm(f"Remove {len(doomed)} of the runs in {store.url}?", abort=True, err=True)
-        removed = store.remove(run.id for run in doomed)
+            typer.confirm(printable(f"Remove {len(doomed)} of the runs in {store.url}?"), abort=True, err=True)
+        removed = store.remove(doomed)
     typer.echo(f"{removed} removed")

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from plop_cli.cli import options
-from plop_cli.cli.console import out
+from plop_cli.cli.console import out, say
 from plop_cli.cli.filters import RegistryOption
 from plop_cli.cli.formats import Format, FormatOption, emit
 
@@ -47,4 +47,4 @@ def show(
         if nfn_map:
             out().print(map_table(shown))
         out().print(details(shown))
-        typer.echo(command(shown))  # in one line however long it is, to be copied
+        say(command(shown))  # in one line however long it is, to be copied

@@ -65,10 +65,11 @@ def compare_stored(
         references, by, filters: which runs, as for `selection.to_compare`.
         baseline: what the others are compared to, a column's name or the start of an id; default the first.
     """
-    runs, older = to_compare(registry, references, by, filters)
+    whole, older = to_compare(registry, references, by, filters)
+    runs = [run for run, _ in whole]
     called = names(runs, by or first_difference(runs))
     comparison = compare(
-        [(run, registry.matrix(run.id)) for run in runs],
+        whole,
         baseline=position(runs, called, baseline) if baseline else 0,
         by=by,
         types=filters.get("type") or "*",

@@ -19,6 +19,8 @@ from typing import Any
 
 from plop_cli.comparison.compare import compare
 from plop_cli.comparison.values import Comparison
+from plop_cli.errors import PlopError
+from plop_cli.printable import short
 from plop_cli.report.answers import Answer, Group, Pick
 from plop_cli.runs.axes import AXES, in_training_order
 from plop_cli.runs.selection import find_runs
@@ -122,17 +124,20 @@ def tell(runs: Sequence[Run], registry: Registry, *, types: str = "*") -> Story:
 
     Args: `types`, a shell glob: what is drawn and compared.
     """
-    answers = _answers(runs)
+    answers = _answers(list(map(_named, runs)))
     newest = sorted(range(len(answers)), key=lambda index: answers[index].run.created_at, reverse=True)[:DRAWN]
     matrices, damaged = {}, {}
     for index in newest:
-        answer = answers[index]
-        answers[index] = replace(answer, runs=(*answer.runs[:-1], registry.get(answer.run.id)))
+        answers[index] = answer = _with_modules(answers[index], registry)
         try:
-            matrices[answer.run.id] = registry.matrix(answer.run.id)
+            if answer.runs:
+                matrices[answer.run.id] = registry.matrix(answer.run.id)
         except RegistryError as error:
             damaged[answer.run.id] = str(error)
-    return Story(tuple(answers), tuple(answers[index] for index in sorted(newest)), types, matrices, damaged)
+    drawn = tuple(answers[index] for index in sorted(newest) if answers[index].runs)
+    if not drawn:
+        raise PlopError("none of the runs to report is sound; plop registry check says what is wrong")
+    return Story(tuple(answer for answer in answers if answer.runs), drawn, types, matrices, damaged)
 
 
 def tell_stored(
@@ -160,3 +165,23 @@ def _answers(runs: Sequence[Run]) -> list[Answer]:
         for model, tasks in told.items()
         for task, group in tasks.items()
     ]
+
+
+def _with_modules(answer: Answer, registry: Registry) -> Answer:
+    """The answer whose last run has its modules: the last that is sound."""
+    runs = answer.runs
+    while runs and not (last := registry.with_modules(runs[-1:])):
+        runs = runs[:-1]
+    return replace(answer, runs=(*runs[:-1], *map(_named, last)) if runs else ())
+
+
+def _named(run: Run) -> Run:
+    """The run with no name longer than a page can hold."""
+    return replace(
+        run,
+        model_id=short(run.model_id),
+        model_label=short(run.model_label),
+        task_id=short(run.task_id),
+        types=tuple(replace(score, type=short(score.type)) for score in run.types),
+        modules=tuple(replace(module, type=short(module.type), name=short(module.name)) for module in run.modules),
+    )

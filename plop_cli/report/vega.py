@@ -11,6 +11,7 @@ from typing import Any
 
 import vl_convert
 
+from plop_cli.printable import for_xml
 from plop_cli.report.palette import PALETTE
 
 Spec = dict[str, Any]
@@ -70,14 +71,14 @@ def runtime() -> str:
 
 def svg(spec: Spec) -> str:
     """The chart as the page shows it where no script runs."""
-    drawn: str = vl_convert.vegalite_to_svg(spec, vl_version=VEGA_LITE, config=PAGE_CONFIG)
+    drawn: str = vl_convert.vegalite_to_svg(for_xml(spec), vl_version=VEGA_LITE, config=PAGE_CONFIG)
     drawn = re.sub(rf'<g class="mark-symbol role-mark {HOVER}_marks".*?</g>', "", drawn)
     return re.sub(r"<[^>]*>", lambda tag: re.sub(r"(\.\d\d)\d+", r"\1", tag[0]), drawn)  # 0.01 pixels are enough
 
 
 def picture(spec: Spec, form: str, title: str) -> bytes:
     """The chart as a file: svg, png or pdf, on white, with its title and legend."""
-    plain = _on_white({**spec, "title": title, "config": _PAPER_CONFIG, "background": "white"})
+    plain = _on_white({**for_xml(spec), "title": for_xml(title), "config": _PAPER_CONFIG, "background": "white"})
     if form == "svg":
         return str(vl_convert.vegalite_to_svg(plain, vl_version=VEGA_LITE)).encode()
     if form == "png":

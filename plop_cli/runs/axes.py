@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 
+from plop_cli.printable import short
 from plop_registry import Run
 
 AXES: dict[str, Callable[[Run], str]] = {
@@ -29,7 +30,7 @@ def names(runs: Sequence[Run], by: str) -> list[str]:
     for places in ([place(run) for run in runs] for place in more):
         if len(set(found)) < len(runs) and len(set(places)) > 1:
             found = [f"{name} {place}".strip() for name, place in zip(found, places, strict=True)]
-    return found
+    return list(map(short, found))
 
 
 def in_training_order(runs: Sequence[Run]) -> list[Run]:

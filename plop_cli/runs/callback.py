@@ -16,6 +16,7 @@ from plop_cli.errors import PlopError
 from plop_cli.network.adapters import merged
 from plop_cli.network.randomness import same_randomness
 from plop_cli.network.weights import WeightsHash
+from plop_cli.runs.exchange import keep
 from plop_cli.runs.identity import Identity
 from plop_cli.scoring.score import score
 from plop_cli.texts.tasks import Task, load_task
@@ -122,7 +123,7 @@ class PlopCallback(TrainerCallback):  # type: ignore[misc]
             settings=scores.settings,
         )
         with self._registry as registry:
-            registry.add(identity.run(scores), scores.matrix)
+            keep(registry, identity.run(scores), scores.matrix)
         seconds = time.perf_counter() - started
         self._spent += seconds
         self._tell(

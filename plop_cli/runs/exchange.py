@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from plop_cli.errors import PlopError
-from plop_cli.files import check_new, replacing
+from plop_cli.files import check_new, replacing, write
 from plop_cli.runs.selection import find_runs
-from plop_registry import Registry, to_frame
+from plop_registry import Registry, RegistryError, Run, SampleMatrix, to_frame
+from plop_registry.runs import id_of
+from plop_registry.transfer import to_line
 
 KINDS = ("jsonl", "csv", "parquet")
+_LINE = 1 << 30
+"""As many characters of a line are read; no exported run has as many."""
 
 
 def write_runs(
@@ -41,7 +47,10 @@ def write_runs(
         if kind == "jsonl":
             lines = registry.export_lines(**given, limit=limit)
             with draft.open("w", encoding="utf-8", newline="\n") as stream:
-                return sum(bool(stream.write(f"{line}\n")) for line in lines)
+                count = sum(bool(stream.write(f"{line}\n")) for line in lines)
+            if not count:  # what fits was found damaged: the file that is there is worth more
+                raise PlopError("no run that fits is sound; plop registry check says what is wrong")
+            return count
         runs = registry.runs(**given, limit=limit)[::-1]
         frame = to_frame(runs)
         if kind == "csv":
@@ -54,7 +63,26 @@ def write_runs(
 def read_runs(registry: Registry, path: Path) -> tuple[int, int]:
     """Store the runs of an exported file, all or none; how many were added, and how many known before."""
     try:
-        with path.open(encoding="utf-8", errors="replace") as lines:
-            return registry.import_lines(lines, str(path))
+        with path.open(encoding="utf-8-sig", errors="replace", newline="\n") as stream:
+            # A line that never ends, such as that of a device, is not read to its end.
+            return registry.import_lines(iter(lambda: stream.readline(_LINE), ""), str(path))
     except OSError as error:
         raise PlopError(f"cannot read {path} ({error.strerror}); give a file that plop export wrote") from error
+
+
+def keep(registry: Registry, run: Run, matrix: SampleMatrix) -> Run:
+    """Store a run, and return it as stored.
+
+    Raises RegistryError where it cannot be stored. Then it is kept in a file that `plop import` takes, beside the
+    registry, or where nothing can be written there, in the current folder; the message says where.
+    """
+    try:
+        return registry.add(run, matrix)
+    except RegistryError as error:
+        kept = replace(run, id=id_of(run.content(), matrix.sha256()))
+        folders = [registry.path.parent, Path.cwd()] if registry.path else [Path.cwd()]
+        for file in (folder / f"plop-run-{kept.id}.jsonl" for folder in folders):
+            with suppress(PlopError):
+                write(file, f"{to_line(kept, matrix.pack())}\n".encode())
+                raise RegistryError(f"{error}; the run is kept in {file} (plop import)") from error
+        raise RegistryError(f"{error}; nor can it be kept in {' or '.join(map(str, folders))}") from error

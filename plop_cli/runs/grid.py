@@ -21,6 +21,7 @@ from plop_cli.models.options import Loading
 from plop_cli.models.quantization import package_of
 from plop_cli.models.source import ModelSource, identify
 from plop_cli.processes import ALONE, Group, own_device, size
+from plop_cli.runs.exchange import keep
 from plop_cli.runs.identity import Identity
 from plop_cli.scoring.settings import settings
 from plop_cli.texts.tasks import Task, load_task
@@ -177,10 +178,12 @@ def _stored(job: _Job, registry: Registry) -> Run | None:
         return registry.find(job.identity().key)
     ids = text_ids(job.task.texts)
     wanted = job.identity(samples=0).settings
-    for stored in sorted(registry.runs(revision=job.source.revision), key=lambda run: run.samples):
-        if (stored.task_id, stored.settings | {"samples": 0}) != (job.task.id, wanted):
-            continue
-        run, matrix = registry.get(stored.id), registry.matrix(stored.id)
+    fit = (
+        run
+        for run in sorted(registry.runs(revision=job.source.revision), key=lambda run: run.samples)
+        if (run.task_id, run.settings | {"samples": 0}) == (job.task.id, wanted)
+    )
+    for run, matrix in (whole for stored in fit for whole in registry.whole([stored])):
         both = min(len(ids), run.samples)
         if (matrix.texts[:both] == ids[:both]).all() and (
             run.samples >= len(ids)
@@ -238,6 +241,6 @@ def _score_one(
     packages = ["peft" if job.source.adapter else None, package_of(job.source.quantization)]
     run = job.identity(len(scores.matrix.texts)).run(scores, [name for name in packages if name])
     try:
-        return Cell(job.model, job.task.id, registry.add(run, scores.matrix) if group.rank == 0 else run)
+        return Cell(job.model, job.task.id, keep(registry, run, scores.matrix) if group.rank == 0 else run)
     except RegistryError as error:
         return Cell(job.model, job.task.id, run, error=f"the run was not stored: {error}")

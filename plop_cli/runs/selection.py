@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 
 from plop_cli.errors import PlopError
 from plop_cli.runs.axes import AXES, in_training_order
-from plop_registry import Registry, Run
+from plop_registry import Registry, Run, SampleMatrix
 
 _HELD = {"model": ["task"], "task": ["model"], "revision": ["model", "task"], "dtype": ["model", "task"]}
 """For each axis of a comparison, those on which all of its runs must be at one place."""
@@ -74,24 +74,28 @@ def types_of(runs: Sequence[Run], pattern: str) -> list[str]:
 
 def to_compare(
     registry: Registry, references: Sequence[str], by: str | None, filters: Mapping[str, Any]
-) -> tuple[list[Run], int]:
-    """The runs to compare, with their modules, and how many older ones were passed over.
+) -> tuple[list[tuple[Run, SampleMatrix]], int]:
+    """The runs to compare, with their modules and matrices, and how many older ones were passed over.
 
-    Either `references` name them, or they are the newest run at each place on the axis `by`, of those that fit.
+    Either `references` name them, or they are the newest run at each place on the axis `by`, of those that fit; of the
+    latter, a damaged one is left out.
     """
     filtered = any(value is not None for name, value in filters.items() if name != "type")
     if bool(references) == bool(by) or (references and filtered):
         raise PlopError("what is to be compared? give two runs or more, or --by and filters (plop history lists runs)")
     if by:
         chosen, older = cells(find_runs(registry, filters), by)
-        return [registry.get(run.id) for run in chosen], older
+        whole = registry.whole(chosen)
+        if len(whole) < 2:
+            raise PlopError("fewer than two of the runs to compare are sound; plop registry check says what is wrong")
+        return whole, older
     found = list({run.id: run for run in map(registry.get, references)}.values())
     if len(found) < 2:
         raise PlopError(f"there is only one run to compare, {found[0].id}; give another (plop history lists runs)")
     pattern = filters.get("type")
     if pattern is not None and not types_of(found, pattern):
         raise PlopError(f"neither run has a type that fits --type {pattern}; {_known(found, 'type', pattern)}")
-    return found, 0
+    return [(run, registry.matrix(run.id)) for run in found], 0
 
 
 def cells(runs: Sequence[Run], by: str) -> tuple[list[Run], int]:

@@ -12,6 +12,7 @@ from rich.filesize import decimal
 from rich.measure import Measurement
 from rich.table import Column, Table
 
+from plop_cli.printable import short
 from plop_cli.tables.plain import model_name, plain_table
 from plop_registry import Run
 
@@ -54,11 +55,11 @@ def history_grid(runs: Sequence[Run], types: Sequence[str]) -> list[dict[str, st
             {
                 "run": run.id[:8],
                 "when": f"{run.created_at.astimezone():%Y-%m-%d %H:%M}",
-                "model": run.model_id,
-                "revision": run.model_label or run.model_revision[:8],
-                "task": run.task_id,
+                "model": short(run.model_id),
+                "revision": short(run.model_label) or run.model_revision[:8],
+                "task": short(run.task_id),
                 "texts": str(run.samples),
-                "dtype": run.dtype,
+                "dtype": short(run.dtype),
                 "LoRA into": ", ".join(run.recommended),
                 **{name: scores.get(name, "") for name in types},
             }
@@ -75,7 +76,7 @@ def details(run: Run) -> RenderableType:
     """What identifies a run, what it was made with, and what it left out."""
     table = Table.grid("", Column(overflow="fold"), padding=(0, 2, 0, 0))
     for name, value in _details(run):
-        table.add_row(name, value)
+        table.add_row(name, short(value, 5_000))
     return table
 
 

@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from plop_cli.method.layers import layer_means
+from plop_cli.printable import short
 from plop_cli.tables.plain import CHOSEN, model_name, plain_table, plus_minus
 from plop_cli.tables.rows import run_rows
 from plop_registry import Run
@@ -21,7 +22,7 @@ _BAR = 24
 def run_table(run: Run, *, by: str = "type") -> RenderableType:
     """One run: what was scored, the scores by type, layer or module, and what to adapt."""
     rows = {"type": _types, "layer": _layers, "module": _modules}[by](run)
-    rows.title = f"{model_name(run)} on {run.task_id}"
+    rows.title = f"{model_name(run)} on {short(run.task_id)}"
     rows.caption = f"{run.samples} texts, {run.tokens:,} tokens, {run.dtype}, {run.duration:.1f} s on {run.device}" + (
         f", run {run.id[:8]}" if run.id else ""
     )
@@ -104,7 +105,7 @@ def nfn_map(run: Run) -> Table:
         ">layer", *(f">{score.type}" + (f"\n{CHOSEN}" if score.recommended else "") for score in run.types)
     )
     table.padding = (0, 0, 0, 1)
-    table.title = f"NFN-map of {model_name(run)} on {run.task_id}"
+    table.title = f"NFN-map of {model_name(run)} on {short(run.task_id)}"
     for layer in sorted({layer for layer, _ in means}, key=lambda layer: (layer is None, layer or 0)):
         row = [_cell(means.get((layer, score.type)), reach) for score in run.types]
         table.add_row("–" if layer is None else str(layer), *row)

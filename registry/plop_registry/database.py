@@ -6,26 +6,32 @@ so nothing that is written can race. Readers see one snapshot and wait for nobod
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from sqlalchemy import Connection, Engine, QueuePool, create_engine, delete, insert, inspect, text
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy import Connection, delete, insert, inspect, text
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
+from plop_registry.connections import PATIENCE, File, Held, engine_of, identity, make_file
+from plop_registry.damage import code, is_damage
 from plop_registry.errors import RegistryError
 from plop_registry.location import Location
 from plop_registry.migrations import HEAD, SCHEMAS, VERSION_TABLE
-from plop_registry.queries import Reader, Writer
+from plop_registry.queries import Reader
 from plop_registry.schema import META
+from plop_registry.writer import Writer
 
-_PATIENCE = 30.0  # seconds to wait for another writer
 _LOCK = 0x706C6F70  # "plop", the advisory lock that PostgreSQL's writers take
-_REFUSALS = ("42501", "25006")  # PostgreSQL: no such privilege, a read-only server
+_UNREACHABLE = "check the URL, that the server runs and that you may use the database"
+_REFUSALS = {
+    "42501": _UNREACHABLE,  # no such privilege
+    "25006": _UNREACHABLE,  # a server that is read only
+    "22P05": "the database cannot hold every character; make one with the encoding UTF8",
+}
 
 _REMEDIES = {
     sqlite3.SQLITE_BUSY: "another process has been writing for too long; try again",
@@ -33,7 +39,6 @@ _REMEDIES = {
     sqlite3.SQLITE_IOERR: "the disk is full or failing; free space and try again",
     sqlite3.SQLITE_FULL: "the disk is full; free space and try again",
     sqlite3.SQLITE_CANTOPEN: "make the file and its folder readable, or give another registry",
-    sqlite3.SQLITE_CORRUPT: "the file is damaged; restore a backup",
     sqlite3.SQLITE_NOTADB: "it is not an SQLite file; give another path",
     sqlite3.SQLITE_PERM: "make the file and its folder accessible, or give another registry",
     sqlite3.SQLITE_PROTOCOL: "the file system cannot share a database; use a local disk or PostgreSQL",
@@ -45,9 +50,10 @@ class Database:
 
     def __init__(self, location: Location) -> None:
         self.location = location
-        self._engine = _engine(location)
+        self._engine = engine_of(location)
         self._current = False
         self._writable = False
+        self._file: Held | None = None
 
     def close(self) -> None:
         """Close all connections; SQLite then folds its write-ahead log into the file."""
@@ -68,8 +74,9 @@ class Database:
         """The only writer, for as long as it lasts; the registry is made where there is none yet."""
         with self._errors():
             path = self.location.path
+            self._same_file()
             if path and not self._writable:
-                _make_file(path)
+                make_file(path)
             exists = self._exists()
             if path and not self._writable:
                 self._write_ahead(path)
@@ -116,12 +123,15 @@ class Database:
             command.upgrade(config, HEAD)
             connection.execute(delete(META))
             connection.execute(insert(META).values(name="plop_version", value=SCHEMAS[HEAD]))
+            Writer(connection).seal()
         self._current = True
 
     @contextmanager
     def _transaction(self, purpose: Literal["read", "write", "upgrade"]) -> Iterator[Connection]:
         with self._engine.connect() as connection:
             if self.location.path:
+                if purpose != "read":
+                    self._same_file(connection)
                 # Rebuilding a table, as migrations do on SQLite, would delete what refers to it.
                 keys = "OFF" if purpose == "upgrade" else "ON"
                 connection.exec_driver_sql(f"PRAGMA foreign_keys = {keys}")
@@ -132,16 +142,38 @@ class Database:
                 connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK})")
             yield connection
             connection.commit()
+            if purpose != "read":
+                self._same_file()
+
+    def _same_file(self, connection: Connection | None = None) -> None:
+        """Raise RegistryError where the registry's path is no longer the file that is written, which nobody will find.
+
+        It is so from the first write on, though connections are closed and opened again.
+        """
+        if self.location.path is None:
+            return
+        found = identity(self.location.path)
+        same = self._file is None or self._file.identity == found
+        if connection is not None and found is not None:
+            opened = connection.connection.driver_connection
+            assert isinstance(opened, File)
+            same = same and opened.identity == found
+            self._file = self._file or Held(self.location.path)
+        if not same:
+            raise RegistryError(
+                f"the registry {self.location.shown} was deleted or replaced while it was in use; run this again to "
+                "use what is there now"
+            )
 
     def _write_ahead(self, path: Path) -> None:
         """Put SQLite into write-ahead mode, which stays with the file. SQLite itself does not wait for others here."""
-        deadline = time.monotonic() + _PATIENCE
+        deadline = time.monotonic() + PATIENCE
         while True:
             try:
                 with self._engine.connect() as connection:
                     mode = connection.exec_driver_sql("PRAGMA journal_mode = WAL").scalar()
             except OperationalError as error:
-                if _code(error.orig) != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                if code(error.orig) != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
                     raise
                 time.sleep(0.05)
             else:
@@ -157,73 +189,29 @@ class Database:
         """Turn what a user can mend into RegistryError; SQL that is wrong stays a bug."""
         try:
             yield
+        except UnicodeDecodeError as error:  # SQLite quotes a damaged schema in its message
+            raise RegistryError(f"registry {self.location.shown}: the file is damaged; restore a backup") from error
         except DBAPIError as error:
             cause = error.orig
             if isinstance(cause, sqlite3.Error):
-                remedy = _REMEDIES.get(_code(cause))
-            elif isinstance(error, OperationalError) or getattr(cause, "sqlstate", None) in _REFUSALS:
-                remedy = "check the URL, that the server runs and that you may use the database"
+                damaged = "the file is damaged; restore a backup" if is_damage(error) else None
+                remedy = _REMEDIES.get(code(cause), damaged)
             else:
-                remedy = None
+                state = getattr(cause, "sqlstate", None)
+                gone = isinstance(error, OperationalError | InterfaceError) or error.statement is None
+                remedy = _REFUSALS.get(state or "", _UNREACHABLE if gone else None)
             if remedy is None:
                 raise
             fact = str(cause).strip().partition("\n")[0]
-            raise RegistryError(f"registry {self.location.shown}: {fact}; {remedy}") from error
-
-
-def _engine(location: Location) -> Engine:
-    path = location.path
-    if path:
-        return create_engine("sqlite://", creator=lambda: _connect(path), poolclass=QueuePool)
-    assert location.url is not None
-    try:
-        return create_engine(location.url, pool_pre_ping=True)
-    except ImportError as error:
-        raise RegistryError("a PostgreSQL registry needs psycopg; pip install 'plop-cli[postgres]'") from error
-
-
-def _make_file(path: Path) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
-    except OSError as error:
-        raise RegistryError(
-            f"cannot write the registry {path} ({error.strerror}); give a writable path (--registry, $PLOP_REGISTRY)"
-        ) from error
-
-
-def _connect(path: Path) -> sqlite3.Connection:
-    """Open an existing file; where neither it nor its folder can be written, as it lies there."""
-    if os.path.isdir(path):
-        raise RegistryError(f"the registry {path} is a folder; give the path of a file in it")
-    try:
-        return _opened(path, "mode=rw")
-    except sqlite3.OperationalError as error:
-        if _code(error) not in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):
-            raise
-        log = path.with_name(path.name + "-wal")
-        if os.path.exists(log) and os.path.getsize(log):
-            raise RegistryError(
-                f"the registry {path} was not closed and cannot be written; copy it and {log.name} to a writable folder"
-            ) from error
-        return _opened(path, "mode=ro&immutable=1")
-
-
-def _opened(path: Path, query: str) -> sqlite3.Connection:
-    connection = sqlite3.connect(
-        f"{path.as_uri()}?{query}", uri=True, timeout=_PATIENCE, isolation_level=None, check_same_thread=False
-    )
-    try:
-        connection.execute("SELECT 1 FROM sqlite_master")  # opens the file, which connecting does not
-        connection.execute("PRAGMA synchronous = FULL")  # what is reported as stored survives a power cut
-    except sqlite3.Error:
-        connection.close()
-        raise
-    return connection
+            raise RegistryError(f"registry {self.location.shown}: {self.location.hide(fact)}; {remedy}") from error
 
 
 def _revision(connection: Connection, location: Location) -> str | None:
     """The schema revision; None in an empty database; RegistryError where something else or a newer plop filled it."""
+    if connection.dialect.name == "postgresql":
+        opened: Any = connection.connection.driver_connection
+        if opened.info.parameter_status("server_encoding") == "SQL_ASCII":
+            raise RegistryError(f"{location.shown} has no encoding (SQL_ASCII); give plop a database made with UTF8")
     tables = inspect(connection).get_table_names()
     if VERSION_TABLE not in tables:
         if tables:
@@ -236,8 +224,3 @@ def _revision(connection: Connection, location: Location) -> str | None:
             f"the registry {location.shown} was made by a newer plop; pip install --upgrade 'plop-cli>={version}'"
         )
     return revision
-
-
-def _code(error: BaseException | None) -> int:
-    """SQLite's primary result code."""
-    return getattr(error, "sqlite_errorcode", 0) & 0xFF

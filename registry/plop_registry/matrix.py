@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _HEADER = struct.Struct("<8sII")  # magic, samples, modules
 _MAGIC = b"plopmat1"
+_LARGEST = 1 << 30  # bytes: 1,000 texts of 89,000 modules
 _DTYPES = {"texts": "<u8", "sums": "<f4", "squares": "<f4", "counts": "<i4"}
 
 
@@ -61,20 +62,37 @@ class SampleMatrix:
         return hashlib.sha256(self.raw()).hexdigest()
 
     @classmethod
-    def unpack(cls, packed: bytes) -> SampleMatrix:
-        """The matrix that `pack` packed, bit by bit, in read-only arrays; RegistryError where `packed` is damaged."""
+    def unpack(cls, packed: bytes, shape: tuple[int, int] | None = None) -> SampleMatrix:
+        """The matrix that `pack` packed, bit by bit, in read-only arrays; RegistryError where `packed` is damaged.
+
+        No more is unpacked than the header says, and nothing where that is more than any matrix has, or is not of the
+        `shape` (samples, modules) that the run has.
+        """
         import numpy as np
 
+        stream = zlib.decompressobj()
         try:
-            raw = zlib.decompress(packed)
-            magic, samples, modules = _HEADER.unpack_from(raw)
+            head = stream.decompress(packed, _HEADER.size)
+            magic, samples, modules = _HEADER.unpack(head)
+            size = 8 * samples + 12 * samples * modules
+            if magic != _MAGIC or size > _LARGEST or shape not in (None, (samples, modules)):
+                raise RegistryError("the sample matrix is damaged (its header does not fit)")
+            raw = head + stream.decompress(stream.unconsumed_tail, size + 1)
         except (zlib.error, struct.error) as error:
             raise RegistryError(f"the sample matrix is damaged ({error})") from error
-        if magic != _MAGIC or len(raw) != _HEADER.size + 8 * samples + 12 * samples * modules:
+        if len(raw) != _HEADER.size + size or not stream.eof or stream.unused_data:
             raise RegistryError("the sample matrix is damaged (its size does not fit its header)")
         arrays, offset = {}, _HEADER.size
         for name, dtype in _DTYPES.items():
-            shape = (samples,) if name == "texts" else (samples, modules)
-            arrays[name] = np.ndarray(shape, dtype, raw, offset)
+            own = (samples,) if name == "texts" else (samples, modules)
+            arrays[name] = np.ndarray(own, dtype, raw, offset)
             offset += arrays[name].nbytes
         return cls(**arrays)
+
+    @classmethod
+    def verified(cls, sha256: str, packed: bytes) -> SampleMatrix:
+        """The matrix that `pack` packed, if it has this hash; RegistryError where it is damaged."""
+        matrix = cls.unpack(packed)
+        if matrix.sha256() != sha256:
+            raise RegistryError("the sample matrix is damaged (its hash has changed)")
+        return matrix

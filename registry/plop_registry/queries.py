@@ -1,39 +1,32 @@
-"""Everything that is asked of the database. A `Reader` or a `Writer` is one open transaction."""
+"""Everything that is asked of the database. A `Reader` is one open transaction.
+
+What is read is verified: a run with its modules against its id, one without them against its seal. A damaged one is
+left out and named in `Reader.damaged`.
+"""
 
 from __future__ import annotations
 
 import math
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from datetime import datetime
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import (
-    ColumnElement,
-    Connection,
-    Executable,
-    Select,
-    Table,
-    and_,
-    delete,
-    exists,
-    func,
-    insert,
-    or_,
-    select,
-    text,
-)
+from sqlalchemy import Connection, Executable, Select, Table, and_, func, or_, select, text
+from sqlalchemy.exc import DBAPIError
 
-from plop_registry.globs import fits
-from plop_registry.runs import ModuleScore, PartScore, Run, Skipped, TypeScore
+from plop_registry.conditions import Condition, where
+from plop_registry.damage import UNREADABLE, is_damage
+from plop_registry.errors import RegistryError
+from plop_registry.matrix import SampleMatrix
+from plop_registry.runs import ModuleScore, PartScore, Run, Skipped, TypeScore, id_of, seal_of
 from plop_registry.schema import MODELS, MODULE_SCORES, RUNS, SAMPLE_MATRICES, TASKS, TYPE_SCORES
 
-Condition = ColumnElement[bool]
+BATCH = 100
+"""Runs in memory at once, where all of them are read with their modules."""
 
-_BATCH = 100  # runs in memory at once, where all of them are read
-_CHUNK = 500  # ids in one IN (...), well under every database's limit
-_JOINED = RUNS.join(MODELS).join(TASKS)
+_JOINED = RUNS.outerjoin(MODELS).outerjoin(TASKS)  # outer: a run whose model cannot be found is damaged, not unseen
 _RUN_COLUMNS = (
     *(column for column in RUNS.c if column not in (RUNS.c.model, RUNS.c.task)),
     MODELS.c.source.label("model_id"),
@@ -45,49 +38,84 @@ _RUN_COLUMNS = (
     TASKS.c.texts_hash,
     TASKS.c.samples,
 )
-_OWN_COLUMNS = {column.name for column in RUNS.c} - {"number", "model", "task", "skipped", "warnings", "parts"}
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A run as it lies there, sound or not. `matrix` is its matrix's hash; None where modules were not asked for."""
+
+    number: int
+    run: Run
+    seal: str | None
+    matrix: str | None
+
+    @property
+    def sound(self) -> bool:
+        """Whether it is what was stored."""
+        try:
+            if self.matrix is None:
+                return self.seal == seal_of(self.run)
+            return self.run.id == id_of(self.run.content(), self.matrix)
+        except UNREADABLE:
+            return False
 
 
 class Reader:
     """Selects over one consistent snapshot. Runs come newest first everywhere."""
 
+    where = staticmethod(where)
+
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-
-    @staticmethod
-    def where(
-        *,
-        id: str | None = None,
-        key: str | None = None,
-        model: str | None = None,
-        task: str | None = None,
-        revision: str | None = None,
-        type: str | None = None,
-        since: datetime | None = None,
-        until: datetime | None = None,
-    ) -> list[Condition]:
-        """What must hold for a run; `Registry.runs` says how each is read. ValueError for a naive datetime."""
-        if any(moment and moment.tzinfo is None for moment in (since, until)):
-            raise ValueError("since and until must be aware datetimes")
-        conditions: tuple[tuple[Callable[[Any], Condition], object], ...] = (
-            (lambda value: RUNS.c.id == value, id),
-            (lambda value: RUNS.c.key == value, key),
-            (_of_model, model),
-            (_of_task, task),
-            (_of_revision, revision),
-            (_with_type, type),
-            (lambda value: RUNS.c.created_at >= value, since),
-            (lambda value: RUNS.c.created_at <= value, until),
-        )
-        return [condition(value) for condition, value in conditions if value is not None]
+        self.damaged: dict[str, None] = {}
+        """Ids of the runs that were left out, in the order they were met."""
 
     def runs(self, *conditions: Condition, limit: int | None = None, modules: bool = False) -> list[Run]:
-        """The runs that fit all conditions: two queries however many they are, three with their modules."""
-        rows = self._connection.execute(newest(select(*_RUN_COLUMNS).select_from(_JOINED), conditions, limit))
+        """The sound runs that fit all conditions: two queries however many they are, three with their modules."""
+        sound: list[Run] = []
+        seen = 0
+        while True:
+            wanted = None if limit is None else limit - len(sound)
+            found = self.stored(*conditions, limit=wanted, offset=seen, modules=modules)
+            for each in found:
+                if isinstance(each, Stored) and each.sound:
+                    sound.append(each.run)
+                else:
+                    self.damaged[each.run.id if isinstance(each, Stored) else each] = None
+            seen += len(found)
+            if wanted is None or len(found) < wanted or len(sound) == limit:
+                return sound
+
+    def stored(
+        self, *conditions: Condition, limit: int | None = None, offset: int = 0, modules: bool = False
+    ) -> list[Stored | str]:
+        """The runs that fit all conditions, unverified; the id alone of one that cannot be read."""
+        try:
+            return [*self._stored(conditions, limit, offset, modules)]
+        except UNREADABLE as error:
+            if isinstance(error, DBAPIError) and not is_damage(error):
+                raise
+        # One of them is the reason: halves tell which.
+        numbers = self._connection.scalars(newest(select(RUNS.c.number), conditions, limit, offset)).all()
+        if len(numbers) == 1:
+            return [self._id(numbers[0])]
+        half = len(numbers) // 2
+        return [
+            *self.stored(*conditions, limit=half, offset=offset, modules=modules),
+            *self.stored(*conditions, limit=len(numbers) - half, offset=offset + half, modules=modules),
+        ]
+
+    def _stored(
+        self, conditions: Iterable[Condition], limit: int | None, offset: int, modules: bool
+    ) -> Iterator[Stored]:
+        columns = select(*_RUN_COLUMNS).select_from(_JOINED)
+        if modules:
+            columns = select(*_RUN_COLUMNS, SAMPLE_MATRICES.c.sha256).select_from(_JOINED.outerjoin(SAMPLE_MATRICES))
+        rows = self._connection.execute(newest(columns, conditions, limit, offset))
         found = [dict(row) for row in rows.mappings()]
         if not found:
-            return []
-        numbers = newest(select(RUNS.c.number), conditions, limit)
+            return
+        numbers = newest(select(RUNS.c.number), conditions, limit, offset)
         types = defaultdict[int, list[TypeScore]](list)
         for run, name, count, nfn, squared, *rest in self._connection.execute(_scores(TYPE_SCORES, numbers)):
             types[run].append(TypeScore(name, count, _number(nfn), _number(squared), *rest))
@@ -97,10 +125,13 @@ class Reader:
                 run, _, name, kind, layer, width, height, nfn, squared, *rest = row
                 module = ModuleScore(name, kind, layer, width, height, _number(nfn), _number(squared), *rest)
                 scores[run].append(module)
-        return [_run(fields, types[fields["number"]], scores[fields["number"]]) for fields in found]
+        for fields in found:
+            number, seal = fields.pop("number"), fields.pop("seal")
+            matrix = (fields.pop("sha256") or "") if modules else None
+            yield Stored(number, _run(fields, types[number], scores[number]), seal, matrix)
 
     def ids(self, *conditions: Condition, limit: int | None = None) -> list[str]:
-        """Ids of the runs that fit all conditions."""
+        """Ids of the runs that fit all conditions, damaged or not."""
         return list(self._connection.scalars(newest(select(RUNS.c.id), conditions, limit)))
 
     def names(self) -> dict[str, str]:
@@ -115,23 +146,35 @@ class Reader:
         if re.fullmatch(r"[0-9a-f]{4,16}", reference.lower()):
             return self.ids(RUNS.c.id.startswith(reference.lower()))
         slashes = [found.start() for found in re.finditer("/", reference)]
-        either = [and_(*self.where(model=reference[:at], task=reference[at + 1 :])) for at in slashes]
+        either = [and_(*where(model=reference[:at], task=reference[at + 1 :])) for at in slashes]
         return self.ids(or_(*either), limit=1) if either else []
 
-    def whole(self, *conditions: Condition, limit: int | None = None) -> Iterator[tuple[Run, tuple[str, bytes] | None]]:
-        """Each run with its modules, and hash and bytes of its matrix, oldest first; some few in memory at once."""
-        ids = self.ids(*conditions, limit=limit)[::-1]
-        for start in range(0, len(ids), _BATCH):
-            batch = ids[start : start + _BATCH]
-            matrices = self.packed(batch)
-            for run in reversed(self.runs(RUNS.c.id.in_(batch), modules=True)):
-                yield run, matrices.get(run.id)
+    def whole(self, ids: Sequence[str]) -> Iterator[tuple[Run, SampleMatrix, bytes]]:
+        """Of these runs those that are sound, with their modules and their matrix, unpacked and packed, in this order.
+
+        Some few are in memory at once.
+        """
+        for start in range(0, len(ids), BATCH):
+            batch = ids[start : start + BATCH]
+            runs = {run.id: run for run in self.runs(RUNS.c.id.in_(batch), modules=True)}
+            packed = self.packed(batch)
+            for run_id in batch:
+                try:
+                    yield runs[run_id], SampleMatrix.verified(*packed[run_id]), packed[run_id][1]
+                except (RegistryError, KeyError):
+                    self.damaged[run_id] = None
 
     def packed(self, ids: Sequence[str]) -> dict[str, tuple[str, bytes]]:
-        """Hash and bytes of the sample matrix of each of some few runs, by id."""
+        """Hash and bytes of the sample matrix of each of some few runs, by id; not of one that cannot be read."""
         columns = select(RUNS.c.id, SAMPLE_MATRICES.c.sha256, SAMPLE_MATRICES.c.packed)
-        rows = self._connection.execute(columns.select_from(RUNS.join(SAMPLE_MATRICES)).where(RUNS.c.id.in_(ids)))
-        return {run_id: (sha256, packed) for run_id, sha256, packed in rows}
+        query = columns.select_from(RUNS.join(SAMPLE_MATRICES)).where(RUNS.c.id.in_(ids))
+        try:
+            return {run_id: (sha256, packed) for run_id, sha256, packed in self._connection.execute(query)}
+        except DBAPIError as error:
+            if not is_damage(error):
+                raise
+        half = len(ids) // 2
+        return {} if len(ids) == 1 else {**self.packed(ids[:half]), **self.packed(ids[half:])}
 
     def counts(self) -> dict[str, int]:
         """How many runs, models (each revision is one), tasks and bytes there are."""
@@ -145,94 +188,35 @@ class Reader:
         }
         return {name: int(self._connection.scalar(query)) for name, query in {**counts, "bytes": size}.items()}
 
-    def damage(self) -> list[str]:
+    def damage(self) -> Iterator[str]:
         """What SQLite's own checks find; PostgreSQL has none to call (pg_amcheck is its tool)."""
         if self._connection.dialect.name != "sqlite":
-            return []
-        found = self._connection.scalars(text("PRAGMA integrity_check")).all()
-        orphans = self._connection.execute(text("PRAGMA foreign_key_check")).all()
-        return [line for line in found if line != "ok"] + [f"row without its parent: {tuple(row)}" for row in orphans]
+            return
+        try:
+            yield from (line for line in self._connection.scalars(text("PRAGMA integrity_check")) if line != "ok")
+            for orphan in self._connection.execute(text("PRAGMA foreign_key_check")):
+                yield f"row without its parent: {tuple(orphan)}"
+        except DBAPIError as error:
+            if not is_damage(error):
+                raise
+            yield f"the file is damaged: {error.orig}"
+
+    def _id(self, number: int) -> str:
+        """The id of a run that cannot be read, or what there is in its place."""
+        try:
+            return str(self._connection.scalar(select(RUNS.c.id).where(RUNS.c.number == number)))
+        except DBAPIError as error:
+            if not is_damage(error):
+                raise
+            return f"number {number}"
 
 
-class Writer(Reader):
-    """A Reader that may change things, the only one at a time."""
-
-    def add(self, run: Run, sha256: str, packed: bytes) -> bool:
-        """Store a run that has its id and modules; False where that id is already stored."""
-        if self.ids(RUNS.c.id == run.id):
-            return False
-        content = run.content()
-        model = {
-            "source": run.model_id,
-            "revision": run.model_revision,
-            "label": run.model_label,
-            "architecture": run.architecture,
-        }
-        task = {
-            "source": run.task_id,
-            "revision": run.task_revision,
-            "texts_hash": run.texts_hash,
-            "samples": run.samples,
-        }
-        fields = {name: getattr(run, name) for name in _OWN_COLUMNS}
-        fields |= {"skipped": content["skipped"], "warnings": content["warnings"], "parts": content.get("parts")}
-        fields |= {"model": self._number_of(MODELS, model), "task": self._number_of(TASKS, task)}
-        number = self._insert(RUNS, fields)
-        modules = [{"position": position, **score} for position, score in enumerate(content["modules"])]
-        for table, scores in ((TYPE_SCORES, content["types"]), (MODULE_SCORES, modules)):
-            if scores:
-                self._connection.execute(insert(table), [{"run": number, **score} for score in scores])
-        self._insert(SAMPLE_MATRICES, {"run": number, "sha256": sha256, "packed": packed})
-        return True
-
-    def remove(self, ids: Iterable[str]) -> int:
-        """Delete runs with all that is theirs, and the models and tasks that no run needs any more."""
-        listed, removed = list(ids), 0
-        for start in range(0, len(listed), _CHUNK):
-            chosen = RUNS.c.id.in_(listed[start : start + _CHUNK])
-            removed += self._connection.execute(delete(RUNS).where(chosen)).rowcount
-        for table, reference in ((MODELS, RUNS.c.model), (TASKS, RUNS.c.task)):
-            self._connection.execute(delete(table).where(~exists().where(reference == table.c.id)))
-        return removed
-
-    def _insert(self, table: Table, values: Mapping[str, Any]) -> int:
-        key = self._connection.execute(insert(table).values(values)).inserted_primary_key
-        assert key is not None
-        return int(key[0])
-
-    def _number_of(self, table: Table, values: Mapping[str, Any]) -> int:
-        known = self._connection.scalar(select(table.c.id).filter_by(**values))
-        return self._insert(table, values) if known is None else int(known)
-
-
-def newest(columns: Select[Any], conditions: Iterable[Condition] = (), limit: int | None = None) -> Select[Any]:
+def newest(
+    columns: Select[Any], conditions: Iterable[Condition] = (), limit: int | None = None, offset: int = 0
+) -> Select[Any]:
     """A select over runs, newest first."""
-    return columns.where(*conditions).order_by(RUNS.c.created_at.desc(), RUNS.c.id.desc()).limit(limit)
-
-
-def _of_model(pattern: str) -> Condition:
-    name, at, revision = pattern.rpartition("@")
-    means = fits(MODELS.c.source, pattern)
-    if at:
-        means = or_(means, and_(fits(MODELS.c.source, name), _revision(revision)))
-    return RUNS.c.model.in_(select(MODELS.c.id).where(means))
-
-
-def _of_revision(pattern: str) -> Condition:
-    return RUNS.c.model.in_(select(MODELS.c.id).where(_revision(pattern)))
-
-
-def _of_task(pattern: str) -> Condition:
-    return RUNS.c.task.in_(select(TASKS.c.id).where(fits(TASKS.c.source, pattern)))
-
-
-def _with_type(pattern: str) -> Condition:
-    own = TYPE_SCORES.alias()  # not to be taken for the scores that are selected around it
-    return exists().where(own.c.run == RUNS.c.number, fits(own.c.type, pattern))
-
-
-def _revision(pattern: str) -> Condition:
-    return or_(fits(MODELS.c.label, pattern), fits(MODELS.c.revision, pattern + "*"))
+    ordered = columns.where(*conditions).order_by(RUNS.c.created_at.desc(), RUNS.c.id.desc())
+    return ordered.limit(limit).offset(offset or None)
 
 
 def _scores(table: Table, numbers: Select[Any]) -> Select[Any]:
@@ -243,9 +227,10 @@ def _number(value: float | None) -> float:
     return math.nan if value is None else value
 
 
-def _run(fields: dict[str, Any], types: Iterable[TypeScore], modules: Iterable[ModuleScore]) -> Run:
-    del fields["number"]
-    fields["skipped"] = tuple(Skipped(**skipped) for skipped in fields["skipped"])
-    fields["warnings"] = tuple(fields["warnings"])
-    fields["parts"] = tuple(PartScore(**part) for part in fields["parts"] or ())
-    return Run(**fields, types=tuple(types), modules=tuple(modules))
+def _run(fields: Mapping[str, Any], types: Iterable[TypeScore], modules: Iterable[ModuleScore]) -> Run:
+    lists = {
+        "skipped": tuple(Skipped(**skipped) for skipped in fields["skipped"]),
+        "warnings": tuple(fields["warnings"]),
+        "parts": tuple(PartScore(**part) for part in fields["parts"] or ()),
+    }
+    return Run(**{**fields, **lists}, types=tuple(types), modules=tuple(modules))

@@ -204,6 +204,12 @@ def id_of(content: Mapping[str, Any], matrix_sha256: str) -> str:
     return hashlib.sha256(canonical({**content, "matrix": matrix_sha256}).encode()).hexdigest()[:16]
 
 
+def seal_of(run: Run) -> str:
+    """16 hex digits of a hash of a stored run without its modules, id included: what a listing can be verified by."""
+    listed = {**run.content(), "modules": [], "run_id": run.id}
+    return hashlib.sha256(canonical(listed).encode()).hexdigest()[:16]
+
+
 def canonical(value: Any) -> str:
     """The one JSON text of a value: sorted keys, no spaces, ASCII. NaN is a ValueError."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)

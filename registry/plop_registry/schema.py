@@ -76,7 +76,10 @@ class TaskRow(Base, table=True):
 
 
 class RunRow(Base, table=True):
-    """One run; `number` is what the tables below refer to, `id` is the hash that people see."""
+    """One run; `number` is what the tables below refer to, `id` is the hash that people see.
+
+    `seal` is `seal_of` the run; NULL where it was found damaged when seals came.
+    """
 
     __tablename__ = "runs"
     __table_args__ = (
@@ -104,6 +107,7 @@ class RunRow(Base, table=True):
     skipped: list[dict[str, str]] = Field(sa_type=JSON)
     warnings: list[str] = Field(sa_type=JSON)
     parts: list[dict[str, Any]] | None = Field(default=None, sa_type=JSON)
+    seal: str | None = None
 
 
 class TypeRow(Base, table=True):

@@ -11,7 +11,9 @@ once, and the first `add` makes it.
 
 from __future__ import annotations
 
-import difflib
+import json
+import logging
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -24,12 +26,16 @@ from plop_registry.errors import RegistryError
 from plop_registry.location import locate
 from plop_registry.matrix import SampleMatrix
 from plop_registry.migrations import HEAD
+from plop_registry.references import damaged, meant
 from plop_registry.runs import Run, id_of
 from plop_registry.transfer import from_line, to_line
 
 if TYPE_CHECKING:
     from plop_registry.database import Database
     from plop_registry.queries import Reader
+
+_log = logging.getLogger("plop_registry")
+_NO_TEXT = re.compile(r"[\ud800-\udfff]|(?<!\\)(\\\\)*\\u0000")  # in JSON, which escapes NUL
 
 
 class Registry:
@@ -39,10 +45,14 @@ class Registry:
 
     Nothing is opened until the first call, which also brings an older schema up to date. Every method raises
     RegistryError for what a user can mend: a file that is no registry, a full disk, a registry of a newer plop.
+
+    What is read is verified. A run that is no longer what was stored is left out, and named in a warning of the logger
+    "plop_registry"; where it is the very run that was asked for, that is a RegistryError.
     """
 
     def __init__(self, url: str | Path | None = None) -> None:
         self._location = locate(url)
+        self._named: set[str] = set()
 
     def __repr__(self) -> str:
         return f"Registry({self.url!r})"
@@ -59,6 +69,11 @@ class Registry:
         """Close the connections; the next call opens them again."""
         if "_database" in self.__dict__:
             self._database.close()
+
+    @property
+    def path(self) -> Path | None:
+        """The SQLite file; None for PostgreSQL."""
+        return self._location.path
 
     @property
     def url(self) -> str:
@@ -79,6 +94,8 @@ class Registry:
         if matrix.sums.shape != (run.samples, len(run.modules)):
             raise ValueError(f"{run.samples} samples × {len(run.modules)} modules, matrix {matrix.sums.shape}")
         content, sha256 = run.content(), matrix.sha256()
+        if _NO_TEXT.search(json.dumps(content, ensure_ascii=False)):
+            raise RegistryError("a name of this run has NUL or bytes that are no UTF-8; rename what has it")
         stored = Run.from_content(content, id_of(content, sha256))
         packed = matrix.pack()
         with self._database.writing() as writer:
@@ -120,22 +137,41 @@ class Registry:
         Raises RegistryError naming the nearest ids where there is none, and the candidates where there are several.
         """
         with self._reading() as reader:
-            found = reader.meant_by(reference) if reader else []
-            if reader and len(found) == 1:
-                return reader.runs(*reader.where(id=found[0]), modules=True)[0]
-            raise RegistryError(_not_one(reference, found, reader.names() if reader else {}))
+            run_id = meant(reader, reference)
+            for run in reader.runs(*reader.where(id=run_id), modules=True) if reader else ():
+                return run
+            raise RegistryError(damaged([run_id]))
+
+    def resolve(self, reference: str) -> str:
+        """The id of the one run that `reference` means, as in `get`, even where that run is damaged."""
+        with self._reading() as reader:
+            return meant(reader, reference)
 
     def matrix(self, run_id: str) -> SampleMatrix:
-        """The sample matrix of a run, its hash verified; RegistryError where it is damaged."""
+        """The sample matrix of a run; RegistryError where one of the two is damaged."""
         with self._reading() as reader:
-            packed = reader.packed([run_id]) if reader else {}
-        if run_id not in packed:
-            raise RegistryError(f"no run {run_id!r} in {self.url}; plop history lists the runs")
-        sha256, blob = packed[run_id]
-        matrix = SampleMatrix.unpack(blob)
-        if matrix.sha256() != sha256:
-            raise RegistryError(f"the sample matrix of run {run_id} is damaged; restore a backup, or remove the run")
-        return matrix
+            if reader is None or not reader.ids(*reader.where(id=run_id)):
+                raise RegistryError(f"no run {run_id!r} in {self.url}; plop history lists the runs")
+            stored = reader.packed([run_id]).get(run_id)
+            if stored is None or not reader.runs(*reader.where(id=run_id), modules=True):
+                raise RegistryError(damaged([run_id]))
+        try:
+            return SampleMatrix.verified(*stored)
+        except RegistryError as error:
+            raise RegistryError(f"{error} in run {run_id}; restore a backup, or remove the run") from error
+
+    def with_modules(self, runs: Iterable[Run]) -> list[Run]:
+        """These runs with their modules, in this order; without those that are damaged."""
+        ids = [run.id for run in runs]
+        with self._reading() as reader:
+            found = (run for each in ids for run in reader.runs(*reader.where(id=each), modules=True)) if reader else ()
+            return [*found]
+
+    def whole(self, runs: Iterable[Run]) -> list[tuple[Run, SampleMatrix]]:
+        """These runs with their modules, each with its sample matrix, in this order; without those that are damaged."""
+        with self._reading() as reader:
+            ids = [run.id for run in runs]
+            return [(run, matrix) for run, matrix, _ in reader.whole(ids)] if reader else []
 
     def remove(self, run_ids: Iterable[str]) -> int:
         """Delete runs by their whole ids; how many there were."""
@@ -151,10 +187,11 @@ class Registry:
         Export, import elsewhere and export again gives the same lines. No newline at their ends.
         """
         with self._reading() as reader:
-            for run, stored in reader.whole(*reader.where(**filters), limit=limit) if reader else ():
-                if stored is None:
-                    raise RegistryError(f"run {run.id} has lost its sample matrix; restore a backup, or remove the run")
-                yield to_line(run, stored[1])
+            if reader is None:
+                return
+            ids = [run.id for run in reader.runs(*reader.where(**filters), limit=limit)][::-1]
+            for run, _, packed in reader.whole(ids):
+                yield to_line(run, packed)
 
     def import_lines(self, lines: Iterable[str], name: str) -> tuple[int, int]:
         """Store exported runs, all of them or none; how many were added, and how many were known before.
@@ -176,13 +213,10 @@ class Registry:
 
     def check(self) -> list[str]:
         """What is wrong with the file and with each run, a line for each problem; empty when all is well."""
-        from plop_registry.verify import problems
+        from plop_registry.verify import problems_of
 
         with self._reading() as reader:
-            if reader is None:
-                return []
-            runs = [f"run {run.id}: {problem}" for run, stored in reader.whole() for problem in problems(run, stored)]
-            return reader.damage() + runs
+            return [*reader.damage(), *problems_of(reader)] if reader else []
 
     def backup(self, path: str | Path) -> None:
         """Copy an SQLite registry into a new file, at one moment in time, while others go on writing."""
@@ -202,9 +236,14 @@ class Registry:
             return {"url": self.url, "schema": HEAD if reader else None, "head": HEAD, **found}
 
     def upgrade(self) -> str:
-        """Make the registry, or bring it to the newest schema, as every other method does by itself; the schema."""
+        """Make the registry, or bring it to the newest schema, as every other method does by itself; the schema.
+
+        Nothing stays open: a write-ahead log that lies about would be taken for that of a file put in its place.
+        """
         with self._database.writing():
-            return HEAD
+            pass
+        self.close()
+        return HEAD
 
     @cached_property
     def _database(self) -> Database:
@@ -219,17 +258,7 @@ class Registry:
         else:
             with self._database.reading() as reader:
                 yield reader
-
-
-def _not_one(reference: str, found: list[str], names: dict[str, str]) -> str:
-    """Why `reference` means no run, or several, of those in `names`."""
-    if found:
-        listed = ", ".join(f"{run_id} ({names[run_id]})" for run_id in found[:5])
-        return f"{reference!r} fits {len(found)} runs: {listed}{', …' if found[5:] else ''}; give more digits"
-    if not names:
-        return f"no run {reference!r}: the registry is empty (plop score adds runs)"
-    heads = {run_id[: max(4, len(reference))]: f"{run_id} ({name})" for run_id, name in names.items()}
-    known = {name: name for name in names.values()} if "/" in reference else heads
-    near = difflib.get_close_matches(reference, known, n=3, cutoff=0.3)
-    nearest = f"; nearest: {', '.join(known[name] for name in near)}" if near else ""
-    return f"no run {reference!r}{nearest} (plop history lists all)"
+            found = [each for each in (reader.damaged if reader else ()) if each not in self._named]
+            if found:
+                self._named.update(found)
+                _log.warning(damaged(found))

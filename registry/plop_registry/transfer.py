@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import json
 
 from plop_registry.errors import RegistryError
 from plop_registry.matrix import SampleMatrix
@@ -19,16 +18,22 @@ def to_line(run: Run, packed: bytes) -> str:
 
 
 def from_line(line: str) -> tuple[Run, str, bytes]:
-    """The run, the hash of its matrix and the packed matrix; RegistryError saying what is wrong with a damaged line."""
+    """The run, the hash of its matrix and the packed matrix; RegistryError saying what is wrong with a damaged line.
+
+    The line is checked from the outside in: types and ranges, then the id, then each part against the others.
+    """
+    from plop_registry.verify import problems
+    from plop_registry.wire import read
+
+    content = read(line)
     try:
-        content = json.loads(line)
-        if content["format"] != FORMAT:
-            raise RegistryError("written by another plop; pip install --upgrade plop-cli")
         packed = base64.b64decode(content["matrix"], validate=True)
-        matrix, run = SampleMatrix.unpack(packed), Run.from_content(content, content["run_id"])
-        sha256 = matrix.sha256()
+        run = Run.from_content(content, content["run_id"])
+        sha256 = SampleMatrix.unpack(packed, (run.samples, len(run.modules))).sha256()
         if run.id != id_of(run.content(), sha256):
             raise RegistryError("the id does not match the content")
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (ArithmeticError, ValueError) as error:
         raise RegistryError("not an exported run") from error
+    for problem in problems(run, (sha256, packed)):
+        raise RegistryError(f"the run contradicts itself: {problem}")
     return run, sha256, packed

@@ -3,21 +3,49 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 
+from plop_registry.damage import UNREADABLE
 from plop_registry.errors import RegistryError
 from plop_registry.matrix import SampleMatrix
-from plop_registry.runs import Run, id_of
+from plop_registry.queries import BATCH, Reader, Stored
+from plop_registry.runs import ModuleScore, Run, id_of
 
 TOLERANCE = 1e-5  # relative; the matrix is float32, the scores are not
 
 
+def problems_of(reader: Reader) -> Iterator[str]:
+    """What is wrong with each run, newest first, whatever state it is in: a line for each problem."""
+    offset = 0
+    while batch := reader.stored(limit=BATCH, offset=offset, modules=True):
+        offset += len(batch)
+        matrices = reader.packed([each.run.id for each in batch if isinstance(each, Stored)])
+        for each in batch:
+            if isinstance(each, str):
+                yield f"run {each}: it cannot be read"
+                continue
+            try:
+                found = [*problems(each.run, matrices.get(each.run.id))]
+                if replace(each, matrix=None).sound is False:
+                    found.append("its row or its types do not match their seal")
+            except UNREADABLE as error:
+                found = [f"its values are none ({error})"]
+            yield from (f"run {each.run.id}: {problem}" for problem in found)
+
+
 def problems(run: Run, stored: tuple[str, bytes] | None) -> Iterator[str]:
-    """What is wrong with a run that was loaded with its modules, given its matrix's hash and bytes."""
-    by_type = {name: [module for module in run.modules if module.type == name] for name in _types(run)}
-    if list(by_type) != sorted(score.type for score in run.types):
+    """What is wrong with a run that was loaded with its modules, given its matrix's hash and bytes.
+
+    ArithmeticError, TypeError or ValueError where its values are not even of their types.
+    """
+    by_type = defaultdict[str, list[ModuleScore]](list)
+    for module in run.modules:
+        by_type[module.type].append(module)
+    if sorted(by_type) != sorted(score.type for score in run.types):
         yield "its types are not those of its modules"
         return
     for score in run.types:
@@ -25,7 +53,8 @@ def problems(run: Run, stored: tuple[str, bytes] | None) -> Iterator[str]:
         if score.modules != len(modules):
             yield f"{score.type} says {score.modules} modules and has {len(modules)}"
         for name in ("nfn", "nfn_squared"):
-            if not _close(getattr(score, name), math.fsum(getattr(m, name) for m in modules) / len(modules)):
+            known = [value for module in modules if not math.isnan(value := getattr(module, name))]
+            if not _close(getattr(score, name), math.fsum(known) / len(known) if known else math.nan):
                 yield f"{name} of {score.type} is not the mean of its modules"
 
     if stored is None:
@@ -53,10 +82,6 @@ def problems(run: Run, stored: tuple[str, bytes] | None) -> Iterator[str]:
             yield f"{module.name} says {module.tokens} tokens, its matrix {tokens[column]}"
         if not _close(module.nfn, nfn[column]) or not _close(module.nfn_squared, squared[column]):
             yield f"{module.name} does not agree with its matrix"
-
-
-def _types(run: Run) -> list[str]:
-    return sorted({module.type for module in run.modules})
 
 
 def _close(one: float, other: float) -> bool:

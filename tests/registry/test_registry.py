@@ -31,8 +31,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from plop_registry import Registry, RegistryError, SampleMatrix, default_url, run_key, to_frame
-from plop_registry import database as database_module
+from plop_registry import Registry, RegistryError, SampleMatrix, connections, default_url, run_key, to_frame
 from plop_registry.globs import to_regex
 from plop_registry.migrations import HEAD, SCHEMAS, VERSION_TABLE
 from plop_registry.runs import Run
@@ -448,7 +447,7 @@ def test_the_schema_itself_refuses_what_must_not_be(registry: Registry, make_run
     registry.add(*make_run())
     for change in (
         "INSERT INTO runs SELECT 99, id, key, created_at, model, task, dtype, tokens, settings, plop_version, versions,"
-        " device, duration, confidence, skipped, warnings, parts FROM runs",
+        " device, duration, confidence, skipped, warnings, parts, seal FROM runs",
         "INSERT INTO models SELECT 99, source, revision, label, architecture FROM models",
         "INSERT INTO tasks SELECT 99, source, revision, texts_hash, samples FROM tasks",
         "UPDATE module_scores SET name = 'same'",
@@ -466,7 +465,7 @@ def test_a_damaged_matrix_is_not_handed_out(registry: Registry, make_run: MakeRu
         "UPDATE sample_matrices SET packed = (SELECT packed FROM sample_matrices ORDER BY run DESC LIMIT 1) "
         f"WHERE run = (SELECT number FROM runs WHERE id = '{run.id}')",
     )
-    with pytest.raises(RegistryError, match=f"matrix of run {run.id} is damaged"):
+    with pytest.raises(RegistryError, match=rf"matrix is damaged \(its hash has changed\) in run {run.id}"):
         registry.matrix(run.id)
     registry.matrix(other.id)
 
@@ -568,7 +567,7 @@ def test_a_database_of_something_else_is_left_alone(registry: Registry, url: str
 def test_readers_do_not_wait_for_a_writer_and_writers_wait_so_long(
     tmp_path: Path, make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(database_module, "_PATIENCE", 0.1)
+    monkeypatch.setattr(connections, "PATIENCE", 0.1)
     with Registry(tmp_path / "registry.db") as one, Registry(tmp_path / "registry.db") as other:
         run = one.add(*make_run())
         with one._database.writing() as writer:
@@ -654,8 +653,8 @@ def test_a_file_system_without_shared_memory_is_refused(
     tmp_path: Path, make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """SQLite's "unix-dotfile" file system cannot do write-ahead logging, as network file systems cannot."""
-    real = database_module._opened
-    monkeypatch.setattr(database_module, "_opened", lambda path, query: real(path, f"{query}&vfs=unix-dotfile"))
+    real = connections._opened
+    monkeypatch.setattr(connections, "_opened", lambda path, query: real(path, f"{query}&vfs=unix-dotfile"))
     with (
         Registry(tmp_path / "registry.db") as registry,
         pytest.raises(RegistryError, match="put the registry on a local"),

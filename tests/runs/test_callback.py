@@ -149,7 +149,7 @@ def test_runs_are_stored_by_step_and_compare_orders_them(tmp_path: Path) -> None
         assert len({run.model_revision for run in runs} | {run.key for run in runs}) == 6
         assert runs[-1].types == score(model, byte_tokenizer(), TEXTS).types
         compared, _ = to_compare(registry, [], "revision", {"model": "run"})
-        assert [run.id for run in compared] == [run.id for run in runs]
+        assert [run.id for run, _ in compared] == [run.id for run in runs]
 
 
 def test_an_adapted_model_is_scored_as_what_it_computes(tmp_path: Path) -> None:
