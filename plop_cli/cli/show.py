@@ -10,6 +10,7 @@ from plop_cli.cli import options
 from plop_cli.cli.console import out, say
 from plop_cli.cli.filters import RegistryOption
 from plop_cli.cli.formats import Format, FormatOption, emit
+from plop_cli.printable import short
 
 
 def show(
@@ -47,4 +48,4 @@ def show(
         if nfn_map:
             out().print(map_table(shown))
         out().print(details(shown))
-        say(command(shown))  # in one line however long it is, to be copied
+        say(short(command(shown), 20_000))  # in one line, to be copied

@@ -497,10 +497,6 @@ def test_an_export_overwrites_nothing_unless_told_and_is_whole_or_not_there(
     assert f"run {shelf['half'].id} is damaged and left out" in result.stderr
     assert result.exit_code == 0
     assert len(file.read_text().splitlines()) == len(shelf) - 1
-    file.write_text("precious")
-    meddle("delete from sample_matrices")
-    assert "no run that fits is sound" in plop("export", "-o", file, "--force").stderr
-    assert file.read_text() == "precious"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["registry.db", "runs.jsonl"]
     assert "ends in none of jsonl, csv, parquet; give --format" in error(plop("export", "-o", tmp_path / "runs.txt"))
     for kind in ("jsonl", "csv"):
@@ -508,6 +504,10 @@ def test_an_export_overwrites_nothing_unless_told_and_is_whole_or_not_there(
         assert said == f"there is no folder {tmp_path / 'no'}; make it first"
         said = error(plop("export", "-o", tmp_path, "--format", kind, "--model", "tuned", "--force"))
         assert said.startswith(f"cannot write {tmp_path} (Is a directory)")
+    file.write_text("precious")
+    meddle("delete from sample_matrices")
+    assert "no run that fits is sound" in plop("export", "-o", file, "--force").stderr
+    assert file.read_text() == "precious"
 
 
 # registry
