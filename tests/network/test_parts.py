@@ -67,7 +67,7 @@ def test_the_rows_of_each_part_are_those_of_the_models_source_and_the_unfused_ha
     """Among the unfused is Qwen3, whose gate_proj and up_proj have the shape of q, k and v in one."""
     model = architectures.build(name)
     found: dict[str, Rows] = {}
-    for module in in_parts(model, linear_modules(model)[0], CPU):
+    for module in in_parts(model, linear_modules(model)[0], CPU)[0]:
         rows = {part.name: part.of(torch.arange(module.out_features)).flatten().tolist() for part in module.parts}
         assert found.setdefault(module.type, rows) == rows, "the same in all modules of a type"
     assert {kind: rows for kind, rows in found.items() if rows} == FUSED.get(name, {})
