@@ -7,16 +7,32 @@ Names are short and tell precision first: `nf4` and `int8` are bitsandbytes', ot
 from __future__ import annotations
 
 import mmap
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from plop_cli.errors import PlopError
 
 LOAD_IN = {"4bit": "nf4", "8bit": "int8"}
 """What `--load-in` takes, and the names of what comes out."""
 
 
-def name_of(config: Mapping[str, Any]) -> str:
-    """The name for a checkpoint's `quantization_config`, as config.json or transformers holds it."""
+def name_of(config: Any) -> str:
+    """The name for a checkpoint's `quantization_config`, as config.json or transformers holds it.
+
+    Raises PlopError where it has not the shape that transformers writes.
+    """
+    try:
+        name = _name_of(config)
+    except (AttributeError, KeyError, IndexError, TypeError) as error:
+        raise PlopError("its quantization_config is none that transformers writes; copy config.json again") from error
+    if not re.fullmatch(r"[\w.+-]{1,100}", name):
+        raise PlopError("its quantization_config has no name for a method; copy config.json again")
+    return name
+
+
+def _name_of(config: Mapping[str, Any]) -> str:
     method = config.get("quant_method", "bitsandbytes")
     method = getattr(method, "value", method)  # an enum in transformers
     if method == "bitsandbytes":

@@ -228,7 +228,7 @@ def _score_one(job: _Job, model: nn.Module, tokenizer: PreTrainedTokenizerBase, 
             )
     except PlopError as error:
         return Cell(job.model, job.task.id, error=str(error))
-    packages = ["peft" if job.source.adapter else None, package_of(job.source.quantization)]
+    packages = ["peft" if job.source.adapters else None, package_of(job.source.quantization)]
     run = job.identity(len(scores.matrix.texts)).run(scores, [name for name in packages if name])
     try:
         return Cell(job.model, job.task.id, registry.add(run, scores.matrix) if group.rank == 0 else run)

@@ -145,7 +145,7 @@ def test_peft_adapts_exactly_the_chosen_modules(name: str) -> None:
         assert lora == placement.trainable_parameters
 
 
-PEFT_REFUSES = dict.fromkeys(("Mamba", "Mamba-2", "Falcon-Mamba"), {"out_proj"})
+PEFT_REFUSES = {name: {"out_proj"} for name in ("Mamba", "Mamba-2", "Falcon-Mamba")}
 """Their kernels read that weight past the module."""
 
 
