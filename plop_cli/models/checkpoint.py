@@ -118,9 +118,14 @@ def read_config(file: Path) -> dict[str, Any]:
     """
     content = read_json(file)
     for key, number in _numbers(content):
-        if number > _MOST and _COUNT.search(key):
-            raise PlopError(f"{file}: {key[:100]} is {number:.4g}, and no model has so many; copy it again")
+        check_count(file, key, number)
     return content
+
+
+def check_count(file: Path, key: str, number: float) -> None:
+    """Raise PlopError where the key counts something, and no model has so many."""
+    if number > _MOST and _COUNT.search(key):
+        raise PlopError(f"{file}: {key[:100]} is {number:.4g}, and no model has so many; copy it again")
 
 
 def code_elsewhere(folder: Path) -> list[str]:

@@ -53,15 +53,23 @@ def name_of_gguf(file: Path) -> str:
     """What a GGUF file says that most of its tensors are; "gguf" where it does not say."""
     from gguf import LlamaFileType
 
-    key = b"general.file_type\4\0\0\0"  # 4: an unsigned 32-bit integer follows
+    try:
+        kind = LlamaFileType(gguf_number(file, b"general.file_type"))
+    except ValueError:  # it does not say, or a kind of the future
+        return "gguf"
+    return f"gguf-{kind.name.removeprefix('MOSTLY_')}"
+
+
+def gguf_number(file: Path, key: bytes) -> int | None:
+    """The unsigned 32-bit integer under a key, or the end of one, of a GGUF file's metadata; None where there is none."""
+    key += b"\4\0\0\0"  # 4: such an integer follows
     with file.open("rb") as stream:
         try:
             with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
                 place = content.find(key, 0, 1 << 26)  # far beyond any vocabulary, well before the end of the weights
-                kind = LlamaFileType(int.from_bytes(content[place + len(key) :][:4], "little")) if place > 0 else None
-        except ValueError:  # an empty file, or a kind of the future
-            kind = None
-    return f"gguf-{kind.name.removeprefix('MOSTLY_')}" if kind is not None else "gguf"
+                return int.from_bytes(content[place + len(key) :][:4], "little") if place > 0 else None
+        except ValueError:  # an empty file
+            return None
 
 
 def config_for(load_in: str, dtype: Any) -> Any:

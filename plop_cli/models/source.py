@@ -128,6 +128,9 @@ def _demo_file() -> Path:
 
 
 def _gguf(path: Path, name: str) -> ModelSource:
+    layers = quantization.gguf_number(path, b".block_count")
+    if layers is not None:
+        checkpoint.check_count(path, "block_count", layers)
     return ModelSource(
         id=name,
         label=path.stem if name == DEMO else "",
