@@ -58,8 +58,8 @@ def _remember(memory: Path, known: dict[str, list[Any]]) -> None:
         pass
 
 
-def count_elements(file: Path) -> Counter[str]:
-    """Elements by dtype ("F32", "BF16", …) in a safetensors file, from its header alone.
+def count_elements(file: Path) -> tuple[Counter[str], int]:
+    """Elements by dtype ("F32", "BF16", …) in a safetensors file, and how many tensors they are in, from its header.
 
     Raises PlopError where the file is cut short or is none.
     """
@@ -68,9 +68,10 @@ def count_elements(file: Path) -> Counter[str]:
     counts: Counter[str] = Counter()
     try:
         with safe_open(file, framework="numpy") as tensors:
-            for name in tensors.keys():  # noqa: SIM118  # no mapping
+            names = tensors.keys()
+            for name in names:
                 tensor = tensors.get_slice(name)
                 counts[tensor.get_dtype()] += math.prod(tensor.get_shape())
     except SafetensorError as error:
         raise PlopError(f"{file} is no whole safetensors file; copy or download it again") from error
-    return counts
+    return counts, len(names)

@@ -17,7 +17,7 @@ from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokeni
 from plop_cli.errors import PlopError, require
 from plop_cli.models import checkpoint, quantization
 from plop_cli.models.device_map import device_map, trim_between_layers
-from plop_cli.models.pretrained import pretrained, with_adapter, without_weights
+from plop_cli.models.pretrained import MOST_MODULES, pretrained, with_adapter, without_weights
 from plop_cli.models.source import Loading, ModelSource
 from plop_cli.network.body import body
 
@@ -52,7 +52,13 @@ def load(source: ModelSource, loading: Loading) -> tuple[torch.nn.Module, PreTra
         tokenizer = pretrained(AutoTokenizer, place, trusted=trusted, **more)
         kind = _auto_class(folder, source, loading)
         model, report = pretrained(
-            kind, folder, trusted=trusted, gguf_file=source.gguf_file, output_loading_info=True, **wanted
+            kind,
+            folder,
+            trusted=trusted,
+            most=_most(source),
+            gguf_file=source.gguf_file,
+            output_loading_info=True,
+            **wanted,
         )
     if set(tokenizer.get_vocab().values()) <= set(tokenizer.all_special_ids):  # transformers makes one up, empty
         raise PlopError(f"{source} has no tokenizer; put the files of its base model's tokenizer into the folder")
@@ -114,7 +120,12 @@ def skeleton(source: ModelSource, loading: Loading = Loading()) -> torch.nn.Modu
     with _clear_errors(source):
         trusted = loading.trust_remote_code
         config = pretrained(AutoConfig, folder, trusted=trusted, gguf_file=source.gguf_file)
-        return without_weights(_auto_class(folder, source, loading), config, trusted=trusted)
+        return without_weights(_auto_class(folder, source, loading), config, trusted=trusted, most=_most(source))
+
+
+def _most(source: ModelSource) -> int:
+    """How many modules it can have, at most: several for each tensor, and some that have none."""
+    return min(MOST_MODULES, 10_000 + 20 * source.tensors) if source.tensors else MOST_MODULES
 
 
 def _folder(source: ModelSource, *, only_config: bool = False) -> Path:

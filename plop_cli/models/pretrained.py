@@ -18,19 +18,22 @@ from transformers import dynamic_module_utils
 
 from plop_cli.errors import PlopError
 
-_MOST_MODULES = 300_000
+MOST_MODULES = 300_000
 """The largest models have 200,000, most of them experts in lists."""
 
 
-def pretrained(kind: Any, source: Path | str, *, trusted: bool, **options: Any) -> Any:
-    """`kind.from_pretrained(source, **options)`; ValueError where code would have to run that is not `trusted`."""
-    with _asking_nobody(), _bounded():
+def pretrained(kind: Any, source: Path | str, *, trusted: bool, most: int = MOST_MODULES, **options: Any) -> Any:
+    """`kind.from_pretrained(source, **options)` of at most so many modules.
+
+    ValueError where code would have to run that is not `trusted`.
+    """
+    with _asking_nobody(), _bounded(most):
         return kind.from_pretrained(source, trust_remote_code=trusted, **options)
 
 
-def without_weights(kind: Any, config: Any, *, trusted: bool) -> nn.Module:
-    """The model that a configuration describes, on the meta device."""
-    with torch.device("meta"), _asking_nobody(), _bounded():
+def without_weights(kind: Any, config: Any, *, trusted: bool, most: int = MOST_MODULES) -> nn.Module:
+    """The model that a configuration describes, on the meta device, of at most so many modules."""
+    with torch.device("meta"), _asking_nobody(), _bounded(most):
         if hasattr(kind, "from_config"):  # an Auto class, which looks for code
             model: nn.Module = kind.from_config(config, trust_remote_code=trusted)
         else:
@@ -45,7 +48,7 @@ def with_adapter(model: nn.Module, adapter: Path) -> Any:
     """
     from peft import PeftModel
 
-    with _bounded():
+    with _bounded(MOST_MODULES):
         return PeftModel.from_pretrained(model, adapter, low_cpu_mem_usage=True)
 
 
@@ -61,15 +64,15 @@ def _asking_nobody() -> Iterator[None]:
 
 
 @contextmanager
-def _bounded() -> Iterator[None]:
-    """No more modules than any model has: a configuration can ask for as many as it likes."""
+def _bounded(most: int) -> Iterator[None]:
+    """Raise PlopError as soon as there are more modules: a configuration can ask for as many as it likes."""
     made = 0
 
     def count(*_: Any) -> None:
         nonlocal made
         made += 1
-        if made > _MOST_MODULES:
-            raise PlopError(f"its configuration asks for more than {_MOST_MODULES:,} modules; copy config.json again")
+        if made > most:
+            raise PlopError(f"its configuration asks for more than {most:,} modules; copy config.json again")
 
     handle = register_module_module_registration_hook(count)
     try:

@@ -61,13 +61,14 @@ def name_of_gguf(file: Path) -> str:
 
 
 def gguf_number(file: Path, key: bytes) -> int | None:
-    """The unsigned 32-bit integer under a key, or the end of one, of a GGUF file's metadata; None where there is none."""
+    """The unsigned 32-bit integer that a GGUF file has under a key, or one that ends so; None where there is none."""
     key += b"\4\0\0\0"  # 4: such an integer follows
     with file.open("rb") as stream:
         try:
             with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
                 place = content.find(key, 0, 1 << 26)  # far beyond any vocabulary, well before the end of the weights
-                return int.from_bytes(content[place + len(key) :][:4], "little") if place > 0 else None
+                start = place + len(key)
+                return int.from_bytes(content[start : start + 4], "little") if place > 0 else None
         except ValueError:  # an empty file
             return None
 

@@ -50,7 +50,8 @@ class ModelSource:
 
     `id` is what users call it, `label` the revision's human name ("main", "checkpoint-200", or ""), `revision` what
     pins the weights: a hub commit, or a hash of the files. `folder` is None while it is only on the hub, where it
-    consists of `files`. `elements` counts the weights by dtype, as safetensors names them. `quantization` names what
+    consists of `files`. `elements` counts the weights by dtype, as safetensors names them, and `tensors` the tensors that
+    they are in (0 where that is not known). `quantization` names what
     they are quantized to, in the files or, with `load_in`, when they are loaded. `adapters` are the folders of the PEFT
     adapters that are merged into them, in this order, `adapter_hash` the start of a hash of their files.
     """
@@ -62,6 +63,7 @@ class ModelSource:
     files: tuple[str, ...] = ()
     gguf_file: str | None = None
     elements: Counter[str] = field(default_factory=Counter)
+    tensors: int = 0
     pickled: bool = False
     quantization: str | None = None
     load_in: str | None = None
@@ -100,7 +102,7 @@ def _find(model: str, loading: Loading, above: tuple[Path, ...] = ()) -> ModelSo
     if model == DEMO:
         return _gguf(_demo_file(), DEMO)
     path = _path(model)
-    if path.is_dir():
+    if model and path.is_dir():
         return _folder(path, loading, above)
     if path.is_file() and path.suffix == ".gguf":
         return _gguf(path, path.name)
@@ -130,7 +132,7 @@ def _demo_file() -> Path:
 def _gguf(path: Path, name: str) -> ModelSource:
     layers = quantization.gguf_number(path, b".block_count")
     if layers is not None:
-        checkpoint.check_count(path, "block_count", layers)
+        checkpoint.check_count(path, "layers", layers)
     return ModelSource(
         id=name,
         label=path.stem if name == DEMO else "",
@@ -164,13 +166,15 @@ def _plain_folder(path: Path, loading: Loading) -> ModelSource:
     pickled = weights[0].suffix != ".safetensors"
     files = checkpoint.kept(path) + (sorted(path.glob("pytorch_model*.bin")) if pickled else [])
     more = [file for file in checkpoint.beside(path, weights, trusted=loading.trust_remote_code) if file not in files]
+    counts = [] if pickled else [count_elements(file) for file in weights]
     run = _run_of_checkpoint(path)
     return ModelSource(
         id=run or path.resolve().name,
         label=path.resolve().name if run else "",
         revision=_with_code(hash_files(files + more, path), path, loading),
         folder=path,
-        elements=Counter() if pickled else sum(map(count_elements, weights), Counter()),
+        elements=sum((elements for elements, _ in counts), Counter()),
+        tensors=sum(tensors for _, tensors in counts),
         pickled=pickled,
         quantization=_quantization(path / "config.json"),
     )
