@@ -29,7 +29,7 @@ _LARGEST_JSON = 100 << 20
 
 _COUNT = re.compile(r"(^|_)(layers?|blocks?|depths?|experts?|heads?|stages?|levels?|groups?|repeats?|labels|classes)$")
 """The settings that say how many of something a model has, by their last word."""
-_MOST = 10**6
+_MOST = 10**5
 
 
 def kept(folder: Path) -> list[Path]:

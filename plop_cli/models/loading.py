@@ -48,8 +48,8 @@ def load(source: ModelSource, loading: Loading) -> tuple[torch.nn.Module, PreTra
     _check_size(source, loading)
     with _clear_errors(source):
         place = _tokenizer_of(source, folder)
-        more = {"gguf_file": source.gguf_file} if place == folder else {}
-        tokenizer = pretrained(AutoTokenizer, place, trusted=trusted, **more)
+        gguf_file = source.gguf_file if place == folder else None
+        tokenizer = pretrained(AutoTokenizer, place, trusted=trusted, gguf_file=gguf_file)
         kind = _auto_class(folder, source, loading)
         model, report = pretrained(
             kind,

@@ -50,8 +50,8 @@ class ModelSource:
 
     `id` is what users call it, `label` the revision's human name ("main", "checkpoint-200", or ""), `revision` what
     pins the weights: a hub commit, or a hash of the files. `folder` is None while it is only on the hub, where it
-    consists of `files`. `elements` counts the weights by dtype, as safetensors names them, and `tensors` the tensors that
-    they are in (0 where that is not known). `quantization` names what
+    consists of `files`. `elements` counts the weights by dtype, as safetensors names them, and `tensors` the tensors
+    that they are in (0 where that is not known). `quantization` names what
     they are quantized to, in the files or, with `load_in`, when they are loaded. `adapters` are the folders of the PEFT
     adapters that are merged into them, in this order, `adapter_hash` the start of a hash of their files.
     """
