@@ -7,6 +7,7 @@ import warnings
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,9 @@ _NO_ADAPTER = {"adapter_kwargs": {"subfolder": "no-adapter"}}
 """For from_pretrained, which would put an adapter that lies beside the weights into the model: plop merges it."""
 
 _MANY_TIMES = 4
-"""A head that the files lack, and weights that they hold in fewer bytes, make less of a difference."""
+"""A head that the files lack, or a table that they leave out, makes less of a difference."""
+_PACKED = 16
+"""Weights that one element of a quantized file holds at most: of 2 bits, in 32."""
 
 
 def load(source: ModelSource, loading: Loading) -> tuple[torch.nn.Module, PreTrainedTokenizerBase]:
@@ -90,10 +93,12 @@ def _check_loadable(source: ModelSource, loading: Loading) -> None:
 def _check_size(source: ModelSource, loading: Loading) -> None:
     """Raise PlopError where the configuration describes far more than the files hold: all of it would be made first."""
     stored = source.elements.total()
-    if source.gguf_file or source.quantization or loading.trust_remote_code or not stored:
+    if source.gguf_file or loading.trust_remote_code or not stored:
         return
-    described = sum(parameter.numel() for parameter in skeleton(source, loading).parameters())
-    if described > _MANY_TIMES * stored:
+    model = skeleton(source, loading)
+    described = sum(tensor.numel() for tensor in chain(model.parameters(), model.buffers()))
+    packed = 1 if source.load_in or not source.quantization else _PACKED
+    if described > _MANY_TIMES * packed * stored:
         raise PlopError(
             f"the configuration of {source} describes {described:.3g} weights and its files hold {stored:.3g}; "
             "copy or download it again"

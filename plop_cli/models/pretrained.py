@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn.modules.module import register_module_module_registration_hook
-from transformers import dynamic_module_utils
+from transformers import PreTrainedModel, dynamic_module_utils
+from transformers.initialization import no_init_weights
 
 from plop_cli.errors import PlopError
 
@@ -32,12 +33,17 @@ def pretrained(kind: Any, source: Path | str, *, trusted: bool, most: int = MOST
 
 
 def without_weights(kind: Any, config: Any, *, trusted: bool, most: int = MOST_MODULES) -> nn.Module:
-    """The model that a configuration describes, on the meta device, of at most so many modules."""
-    with torch.device("meta"), _asking_nobody(), _bounded(most):
+    """The model that a configuration describes, on the meta device, of at most so many modules.
+
+    Nothing is initialised: some models would make tables of their positions, which the meta device does not spare.
+    """
+    with torch.device("meta"), no_init_weights(), _asking_nobody(), _bounded(most):
         if hasattr(kind, "from_config"):  # an Auto class, which looks for code
             model: nn.Module = kind.from_config(config, trust_remote_code=trusted)
         else:
             model = kind._from_config(config)
+    if isinstance(model, PreTrainedModel):
+        model.tie_weights()
     return model
 
 
