@@ -20,7 +20,7 @@ from plop_cli.models.devices import resolve_device, resolve_dtype
 from plop_cli.models.options import Loading
 from plop_cli.models.quantization import package_of
 from plop_cli.models.source import ModelSource, identify
-from plop_cli.processes import ALONE, Group, own_device, size
+from plop_cli.processes import ALONE, Group, own_device, rank, size
 from plop_cli.runs.exchange import keep
 from plop_cli.runs.identity import Identity
 from plop_cli.scoring.settings import settings
@@ -140,7 +140,7 @@ def score_grid(
             job = _Job(model, source, loading, task, request)
             known = scored.get(job.identity().key)
             if not request.force and (run := known or _stored(job, registry)):
-                yield Cell(model, name, run, cached=True)
+                yield Cell(model, name, _as_asked(run, job, registry, note), cached=True)
             else:
                 jobs.append(job)
         if jobs:
@@ -193,6 +193,28 @@ def _stored(job: _Job, registry: Registry) -> Run | None:
     return None
 
 
+def _as_asked(run: Run, job: _Job, registry: Registry, note: Callable[[str], None]) -> Run:
+    """The run under the name that was asked for: the same weights may be stored as another's, a last checkpoint's.
+
+    It is kept under each of its names, so that whoever looks for one finds it; all else of it stays the same, so that
+    asking again changes nothing.
+    """
+    named = replace(run, model_id=job.source.id, model_label=job.source.label)
+    if named == run:
+        return run
+    same = (named.model_id, named.model_label, named.key, named.created_at)
+    for other in registry.runs(revision=run.model_revision):
+        if (other.model_id, other.model_label, other.key, other.created_at) == same:
+            return registry.get(other.id)
+    if rank() > 0:
+        return named
+    try:
+        return registry.add(named, registry.matrix(run.id))
+    except RegistryError as error:
+        note(f"the run is not recorded as {job.source}, only as {run.model_id}: {error}")
+        return named
+
+
 def _score(jobs: Sequence[_Job], registry: Registry, show: Show, join: Callable[[], Group]) -> Iterator[Cell]:
     """The cells of jobs of one model, which is loaded once."""
     from plop_cli.models.loading import load
@@ -238,7 +260,7 @@ def _score_one(
             )
     except PlopError as error:
         return Cell(job.model, job.task.id, error=str(error))
-    packages = ["peft" if job.source.adapter else None, package_of(job.source.quantization)]
+    packages = ["peft" if job.source.adapters else None, package_of(job.source.quantization)]
     run = job.identity(len(scores.matrix.texts)).run(scores, [name for name in packages if name])
     try:
         return Cell(job.model, job.task.id, keep(registry, run, scores.matrix) if group.rank == 0 else run)

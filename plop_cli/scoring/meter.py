@@ -76,7 +76,8 @@ class Meter:
         def add(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor) -> None:
             batch = self._batch
             z_norms, counted = batch.norms_of(args[0] if args else next(iter(kwargs.values())))
-            if z_norms.shape not in (batch.mask.shape, (batch.mask.numel(),)):
+            rows = output.shape[:-1] if isinstance(output, Tensor) else None
+            if z_norms.shape not in (batch.mask.shape, (batch.mask.numel(),)) or rows != z_norms.shape:
                 self.misfits.add(column)
                 return
             Wz = output if bias is None else self._minus(output, bias)

@@ -18,6 +18,7 @@ from plop_cli.errors import PlopError
 from plop_cli.method.choice import PLOP, Rule, looks, sure
 from plop_cli.method.estimates import Array
 from plop_cli.models.quantization import quantization_of
+from plop_cli.network.adapters import merged, refuse_prompts
 from plop_cli.network.forward import Forward, check_length, forward
 from plop_cli.network.hooks import evaluating
 from plop_cli.network.modules import linear_modules
@@ -28,6 +29,7 @@ from plop_cli.scoring.batches import Batch, batches, default_budget, tokenize
 from plop_cli.scoring.fitting import Fitting
 from plop_cli.scoring.measurement import measured, summarize
 from plop_cli.scoring.meter import Meter, columns_of_parts
+from plop_cli.scoring.own_forward import input_sizes
 from plop_cli.scoring.probes import operators
 from plop_cli.scoring.scores import Course, NFNScores
 from plop_cli.scoring.settings import settings
@@ -55,7 +57,8 @@ def score(
     """NFN of every linear module of `model` on `texts` (paper, Definition 1 and Steps 1 to 3).
 
     Args:
-        model: a transformers model, on any device and in any dtype; left as it was found.
+        model: a transformers model, on any device and in any dtype; left as it was found. With PEFT adapters it is
+            scored as what it computes, the active ones merged in copies of their layers.
         texts: strings, or conversations (lists of role/content messages), which go through the chat template.
         max_length: tokens per text; longer texts are cut, and `warnings` says how many.
         batch_tokens: tokens per forward, padding included (default 512 on the CPU, 16,384 elsewhere). Scores do not
@@ -69,6 +72,40 @@ def score(
 
     Raises PlopError where nothing can be scored: no texts, no tokens, no linear module, a text too long for the model.
     """
+    refuse_prompts(model)
+    with merged(model) as plain:
+        return _scored(
+            plain,
+            tokenizer,
+            texts,
+            max_length=max_length,
+            batch_tokens=batch_tokens,
+            seed=seed,
+            chat=chat,
+            include=include,
+            until=until,
+            rule=rule,
+            progress=progress,
+            group=group,
+        )
+
+
+def _scored(
+    model: nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
+    texts: Sequence[Text],
+    *,
+    max_length: int,
+    batch_tokens: int | None,
+    seed: int,
+    chat: bool,
+    include: Sequence[str],
+    until: float | None,
+    rule: Rule,
+    progress: Progress | None,
+    group: Group,
+) -> NFNScores:
+    """`score` of a model without adapters."""
     started = time.perf_counter()
     modules, skipped = linear_modules(model, include)
     if not modules:
@@ -79,15 +116,16 @@ def score(
         raise PlopError("no text holds a token to score; give texts that are not empty")
 
     device, dtype = execution_device(modules[0].module), _dtype(model)
-    modules = in_parts(model, modules, device)
+    modules, untold = in_parts(model, modules, device)
     meter = Meter(samples=len(texts), columns=columns_of_parts(modules)[-1].stop, device=device)
     ends = looks(len(texts), until) if until else [(len(texts), 0.0)]
     budget = batch_tokens or default_budget(device, is_offloaded(model))
     texts_pass = _Pass(forward(model, include), meter, device, budget, tokenizer.pad_token_id or 0, group, progress)
     texts_pass.deal(tokens.ids, [end for end, _ in ends])
     with evaluating(model):
-        with group.together():
-            probed = operators(modules, dtype, seed=seed)  # the denominator of NFN: what comes out of a random input
+        with group.together():  # the denominator of NFN: what comes out of a random input
+            sizes = input_sizes(modules, lambda: texts_pass.run_alone(next(filter(None, tokens.ids))))
+            probed = operators(modules, dtype, seed=seed, sizes=sizes)
         with meter.watching(modules, [operator.bias for operator in probed]):
             for end, enough in ends:
                 measure = measured(modules, probed, *texts_pass.up_to(end), texts[:end])
@@ -106,7 +144,7 @@ def score(
         types=types,
         modules=module_scores,
         skipped=(*skipped, *measure.fit.left_out),
-        warnings=(*course.warnings(), *measure.fit.warnings),
+        warnings=(*course.warnings(), *measure.fit.warnings, *untold),
         parts=measure.parts,
         matrix=measure.matrix,
         confidence=confidence,
@@ -149,6 +187,11 @@ class _Pass:
         """Take this process's share of the texts up to each of the `ends`."""
         for end in ends:
             self._ids += self._group.shard(ids[len(self._ids) : end])
+
+    def run_alone(self, ids: list[int]) -> None:
+        """One text, for what hooks of others see of it."""
+        input_ids = torch.tensor([ids], device=self._device)
+        self._run(input_ids, torch.ones_like(input_ids, dtype=torch.bool))
 
     def up_to(self, end: int) -> tuple[Array, set[int]]:
         """Run the next texts, before `end`: the meter's totals and misfits, over all processes and texts so far."""
