@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 
 from plop_registry import ModuleScore, Registry, Run, SampleMatrix, TypeScore
-from plop_registry.runs import id_of
+from plop_registry.runs import id_of, seal_of
 
 PLOP = [sys.executable, "-m", "plop_cli"]
 TYPES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
@@ -118,6 +118,21 @@ def measure(*arguments: str, registry: Path, times: int = 5, name: str = "") -> 
     )
 
 
+def verification(registry: Path) -> None:
+    """Print what is part of these times: the microseconds of CPU that it takes to verify a run that was read."""
+    with Registry(registry) as store:
+        listed, whole = store.runs(limit=1_000), store.runs(limit=50, modules=True)
+    ways = {
+        "a run of a listing": (listed, seal_of),
+        "one with its modules": (whole, lambda run: id_of(run.content(), "")),
+    }
+    for what, (runs, verify) in ways.items():
+        started = time.process_time()
+        for run in runs:
+            verify(run)
+        print(f"{(time.process_time() - started) / len(runs) * 1e6:8,.0f} µs to verify {what}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--runs", type=int, default=10_000)
@@ -148,6 +163,7 @@ def main() -> None:
         measure("history", registry=empty, name="plop history, where there is no registry")
         for command in commands:
             measure(*command, registry=full)
+        verification(full)
         if options.model:
             command = ["score", options.model, "--task", "sample/math", "--samples", "8"]
             measure(*command, registry=empty, times=1)

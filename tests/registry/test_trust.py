@@ -6,6 +6,7 @@ import base64
 import json
 import os
 import random
+import resource
 import shutil
 import socket
 import struct
@@ -393,6 +394,7 @@ def fuzz(line: str, file: Path, data: st.DataObject) -> None:
     if data.draw(st.integers(0, 5)) == 0:
         at = data.draw(st.integers(0, len(text)))
         text = text[:at] + data.draw(st.text(max_size=3)) + text[at + 1 :]
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with Registry(file) as registry:
         before = registry.status()["runs"]
         try:
@@ -402,6 +404,7 @@ def fuzz(line: str, file: Path, data: st.DataObject) -> None:
         else:
             assert registry.check() == []
             registry.remove(run.id for run in registry.runs())
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - most < 100 << 10  # KiB
 
 
 def matrix_of(line: str) -> SampleMatrix:
