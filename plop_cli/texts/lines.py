@@ -10,7 +10,7 @@ import io
 import json
 import sys
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -65,52 +65,52 @@ def json_rows(content: Content) -> Rows:
     first = _first_line(content)
     if first.startswith("["):
         return _list_rows(content)
-    if content.kind == ".json" and not _is_json(first):
-        return _document_rows(content)
     bounds = _lines(content)
     filled = np.flatnonzero(np.diff(bounds) > len("\r\n"))  # a line of two bytes holds no object with a text
+    if content.kind == ".json" and (len(filled) == 1 or not _is_json(first)):
+        return _document_rows(content)
     return Spans(content, np.append(bounds[filled], bounds[-1]), json.loads)
 
 
 def csv_rows(content: Content) -> Rows:
     """Of a header and rows that fit it, parted by commas, else by semicolons or tabs. All values are strings."""
-    bounds, end = array("q"), content.start
-    csv.field_size_limit(sys.maxsize)
-
-    def lines(stream: Iterable[bytes]) -> Iterator[str]:
-        nonlocal end
-        for line in stream:
-            end += len(line)
-            yield line.decode()
-
-    for _ in content.blocks():
-        pass  # what is no text is said with its line
-    header = _first_line(content)
+    header, starts = _first_line(content), _lines(content)
     delimiter = next((mark for mark in ",;\t" if mark in header), ",")
+    csv.field_size_limit(sys.maxsize)
     with content.open() as stream:
         stream.read(content.start)
-        reader = csv.reader(lines(stream), delimiter=delimiter, strict=True)
+        lines = io.TextIOWrapper(stream, encoding="utf-8", newline="\n")
         try:
-            names = _names(next((row for row in reader if row), []), content.name)
-            bounds.append(end)
-            for row in reader:
-                if len(row) == len(names) and not (len(row) == 1 and row[0].isspace()):
-                    bounds.append(end)
-                elif "".join(row).strip() or len(row) > 1:
-                    raise PlopError(
-                        f"{content.name}, line {reader.line_num}: {len(row)} values, and the header has {len(names)} "
-                        "columns; mend the row, and quote texts that hold commas"
-                    )
-                else:
-                    bounds[-1] = end
-        except csv.Error as error:
-            place = f"{content.name}, line {reader.line_num}"
-            raise PlopError(f"{place}: malformed CSV ({error}); mend the line") from error
+            names, ends = _fitting_rows(csv.reader(lines, delimiter=delimiter, strict=True), content.name)
+        finally:
+            lines.detach()
 
     def parse(text: str) -> Row:
         return dict(zip(names, next(csv.reader(io.StringIO(text, newline="\n"), delimiter=delimiter)), strict=True))
 
-    return Spans(content, np.array(bounds, dtype=np.int64), parse, typed=False)
+    return Spans(content, starts[ends], parse, typed=False)
+
+
+def _fitting_rows(reader: Any, source: str) -> tuple[list[str], array[int]]:
+    """The columns of a CSV reader's header, and how many lines were read after it and after each row."""
+    ends = array("q")
+    try:
+        names = _names(next((row for row in reader if row), []), source)
+        columns = len(names)
+        ends.append(reader.line_num)
+        for row in reader:
+            if len(row) == columns and (columns > 1 or not row[0].isspace()):
+                ends.append(reader.line_num)
+            elif len(row) > 1 or "".join(row).strip():
+                raise PlopError(
+                    f"{source}, line {reader.line_num}: {len(row)} values, and the header has {columns} columns; "
+                    "mend the row, and quote texts that hold commas"
+                )
+            else:
+                ends[-1] = reader.line_num  # a blank line
+    except csv.Error as error:
+        raise PlopError(f"{source}, line {reader.line_num}: malformed CSV ({error}); mend the line") from error
+    return names, ends
 
 
 def _names(header: list[str], source: str) -> list[str]:
@@ -143,11 +143,12 @@ def _is_json(text: str) -> bool:
 
 def _lines(content: Content) -> NDArray[np.int64]:
     """Where each line begins, and the end."""
-    found, position = [np.array([content.start])], content.start
+    found, position, last = [np.array([content.start])], content.start, b""
     for block in content.blocks():
         found.append(np.flatnonzero(np.frombuffer(block, np.uint8) == _NEWLINE) + (position + 1))
         position += len(block)
-    if found[-1][-1:] != position:
+        last = block[-1:]
+    if last != b"\n":
         found.append(np.array([position]))
     return np.concatenate(found)
 
