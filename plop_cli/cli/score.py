@@ -51,6 +51,8 @@ def score(
     column: options.Column = None,
     template: options.Template = None,
     chat: options.Chat = False,
+    on: options.OnWhat = options.On.all,
+    skip_bad: options.SkipBad = False,
     include: Annotated[
         list[str] | None,
         typer.Option(metavar="TOWER", help="Score this tower of a multimodal model too (vision), if texts reach it."),
@@ -110,6 +112,8 @@ def score(
         column=column,
         template=template,
         chat=chat,
+        on=on.value,
+        skip_bad=skip_bad,
         include=tuple(include or ()),
         loading=loading,
         force=force,

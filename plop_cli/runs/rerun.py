@@ -23,6 +23,10 @@ def command(run: Run) -> str:
             words += [f"--{name.replace('_', '-')}", str(value)]
     if run.settings.get("chat"):
         words.append("--chat")
+    if on := run.settings.get("on"):
+        words += ["--on", str(on)]
+    if run.settings.get("skip_bad"):
+        words.append("--skip-bad")
     if load_in := _LOAD_IN.get(str(run.settings.get("quantization"))):
         words += ["--load-in", load_in]
     if run.settings.get("adapter") and not _is_checkpoint(run):
