@@ -121,7 +121,7 @@ def tokenize(
         if tokens.answers is not None:
             places = [] if error else found["offset_mapping"]
             tokens.answers.append([_begins_in(place, spans) for place in places])
-    if len(tokens.refused) == len(texts):
+    if tokens.refused and len(tokens.refused) == len(texts):
         raise RefusedText(0, tokens.refused[0])
     return tokens
 

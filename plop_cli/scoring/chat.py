@@ -12,6 +12,7 @@ import contextlib
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -26,8 +27,11 @@ if TYPE_CHECKING:
 
     from plop_cli.texts.text import Message
 
-PATIENCE, PATIENCE_EACH = 20.0, 0.05
-"""Seconds that all conversations of a call may take: to start, and for each."""
+PATIENCE, PATIENCE_EACH = 10.0, 0.05
+"""Seconds of one core that all conversations of a call may take: to start, and for each."""
+
+_WAIT = 6
+"""How much longer it may take by the clock, where others want the cores too."""
 
 MEMORY = 1 << 30
 """Bytes that a template may take."""
@@ -87,15 +91,18 @@ def _plain(turns: list[Message]) -> list[Message]:
 def _in_a_process(asked: dict[str, Any]) -> list[Any]:
     count = len(asked["conversations"])
     seconds = PATIENCE + PATIENCE_EACH * count
-    command = [sys.executable, "-P", "-m", "plop_cli.scoring.chat", str(int(seconds) + 1)]
+    command = [sys.executable, "-P", "-m", "plop_cli.scoring.chat", str(int(seconds))]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "OMP_NUM_THREADS": "1"}
     question = json.dumps(asked, default=str).encode()
     try:
-        done = subprocess.run(command, input=question, capture_output=True, timeout=seconds, env=environment)
-    except subprocess.TimeoutExpired as error:
-        raise _unbounded(f"did not end within {seconds:.0f} s for {count} conversations") from error
-    if done.returncode < 0 or (done.returncode and b"MemoryError" in done.stderr):
-        raise _unbounded("took more memory or time than it may")
+        done = subprocess.run(command, input=question, capture_output=True, timeout=_WAIT * seconds, env=environment)
+        ended = -done.returncode not in (getattr(signal, "SIGXCPU", 24), 9)
+    except subprocess.TimeoutExpired:
+        ended = False
+    if not ended:
+        raise _unbounded(f"did not end within {seconds:.0f} s for {count} conversations")
+    if done.returncode < 0 or b"MemoryError" in done.stderr:
+        raise _unbounded("took more memory than it may")
     if done.returncode:
         raise PlopError(f"the chat template cannot be run ({_last_line(done.stderr)}); update transformers")
     answer: list[Any] = json.loads(done.stdout)

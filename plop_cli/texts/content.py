@@ -161,12 +161,12 @@ class Content:
             return sum(map(len, iter(lambda: stream.read(_BLOCK), b"")))
 
     def _put_into_utf8(self, encoding: str) -> None:
-        kept = _kept()
+        kept, decoder = _kept(), codecs.getincrementaldecoder(encoding)()
         with self.open() as stream:
             try:
-                reader = codecs.getreader(encoding)(stream)
-                while text := reader.read(_BLOCK):
-                    kept.write(text.encode())
+                while block := stream.read(_BLOCK):
+                    kept.write(decoder.decode(block).encode())
+                decoder.decode(b"", final=True)
             except UnicodeError as error:
                 raise PlopError(
                     f"{self.name} begins as {encoding.upper()} and is not ({error}); save it as UTF-8"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import json
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -39,15 +40,15 @@ def find(task: str) -> Found | None:
     Raises PlopError where it is there and cannot be a data set.
     """
     path = files.expanded(task)
-    if path.is_dir():
+    if os.path.isdir(path):  # unlike pathlib's, never an error
         return _folder(path, None)
     if files.is_there(path):
         return Found(path.name, (path,), path.parent)
     folder, _, split = task.rpartition("@")
-    if folder and files.expanded(folder).is_dir():
+    if folder and os.path.isdir(files.expanded(folder)):
         return _folder(files.expanded(folder), split)
     if glob.has_magic(task):
-        matched = tuple(Path(each) for each in sorted(glob.glob(str(path), recursive=True)) if Path(each).is_file())
+        matched = tuple(Path(each) for each in sorted(glob.glob(str(path), recursive=True)) if os.path.isfile(each))
         if not matched:
             raise PlopError(f"no file matches {task!r}; check the pattern, and quote it for the shell")
         if len({format_of(each) for each in matched}) > 1:

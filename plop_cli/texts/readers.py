@@ -91,11 +91,11 @@ def _rows_told(builder: Any, split: str) -> int:
 
 
 def _rows_of_file(path: Path) -> tuple[Rows, str]:
+    state_of(path)
     kind = format_of(path)
     if not kind:
         known = f"{', '.join(FORMATS)}, text also with {' or '.join(COMPRESSED)}"
         raise PlopError(f"{path} is of no known kind; give one of {known}")
-    state_of(path)
     if kind in _READ:
         content = Content.of_file(path)
         return _READ[kind](content), content.revision
