@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import re
 import shlex
+from pathlib import Path
 
 from plop_cli.models.quantization import LOAD_IN
+from plop_cli.texts.folders import format_of
 from plop_registry import Run
 
 _LOAD_IN = {name: wanted for wanted, name in LOAD_IN.items()}
@@ -47,9 +49,10 @@ def _is_checkpoint(run: Run) -> bool:
 
 
 def _task(task: str) -> list[str]:
-    """A file's task id is NAME, NAME:COLUMN or NAME:TEMPLATE; every other id is what --task takes."""
-    file = re.fullmatch(r"([^:]+\.(?:jsonl|json|csv|parquet|txt)):(.+)", task, re.DOTALL)
-    if file is None:
+    """The id of a file, folder or pipe is NAME, NAME:COLUMN or NAME:TEMPLATE; every other id is what --task takes."""
+    name, _, how = task.partition(":")
+    if not how or ("/" in name and not format_of(Path(name))):
         return ["--task", task]
-    name, how = file.groups()
-    return ["--task", name, "--template" if "{" in how else "--column", how]
+    if "{" in how:
+        return ["--task", name, "--template", how.replace("\\", r"\\")]  # which the option decodes
+    return ["--task", name, "--column", how]
