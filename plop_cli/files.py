@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all."""
+"""Paths as users give them, and files that are written whole or not at all."""
 
 from __future__ import annotations
 
@@ -8,6 +8,22 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from plop_cli.errors import PlopError
+
+
+def expanded(path: str) -> Path:
+    """The path with `~` put out. Raises PlopError where there is no such home."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise PlopError(f"{path} cannot be found ({str(error).rstrip('.')}); give the whole path") from error
+
+
+def is_there(path: Path) -> bool:
+    """Whether there is something at `path`, whatever its kind; never an error."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # a name that is too long, a folder that may not be read
+        return False
 
 
 def check_new(path: Path, *, force: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from enum import StrEnum
 from typing import Annotated, Any
@@ -43,13 +44,30 @@ class Spread(StrEnum):
 
 By = Annotated[Rows, typer.Option("--by", help="What the rows of the table are.")]
 Map = Annotated[bool, typer.Option("--map", help="Show the NFN-map too: layers by types.")]
-Samples = Annotated[int, typer.Option("--samples", "-n", help="Texts to draw from each task.")]
-MaxLength = Annotated[int, typer.Option("--max-length", help="Tokens per text; longer texts are cut.")]
+
+
+class On(StrEnum):
+    all = "all"
+    answers = "answers"
+
+
+def _decoded(template: str | None) -> str | None:
+    """With `\\n`, `\\t` and `\\\\`, which the shell keeps as two characters between quotes, as what they stand for."""
+    meant = {r"\n": "\n", r"\t": "\t", r"\\": "\\"}
+    return template and re.sub(r"\\[nt\\]", lambda match: meant[match[0]], template)
+
+
+_MOST = 2**31 - 1
+"""What counts of texts and tokens can be: beyond it tokenizers and arrays fail."""
+
+Samples = Annotated[int, typer.Option("--samples", "-n", max=_MOST, help="Texts to draw from each task.")]
+MaxLength = Annotated[int, typer.Option("--max-length", max=_MOST, help="Tokens per text; longer texts are cut.")]
 BatchTokens = Annotated[
     int | None,
     typer.Option(
         "--batch-tokens",
         min=1,
+        max=_MOST,
         help="Tokens per forward, padding included. Default: 512 on the CPU, 16,384 elsewhere.",
     ),
 ]
@@ -57,7 +75,7 @@ Confidence = Annotated[
     float,
     typer.Option("--confidence", min=0.5, max=1.0, help="How sure is sure: in how many resamples the set is the same."),
 ]
-Seed = Annotated[int, typer.Option("--seed", min=0, help="Of the drawn texts and the probes.")]
+Seed = Annotated[int, typer.Option("--seed", min=0, max=2**63 - 1, help="Of the drawn texts and the probes.")]
 Dtype = Annotated[
     DtypeName,
     typer.Option(
@@ -66,8 +84,19 @@ Dtype = Annotated[
 ]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1 or mps.")]
 Revision = Annotated[str | None, typer.Option("--revision", help="Branch, tag or commit on the hub, for every MODEL.")]
-Column = Annotated[str | None, typer.Option("--column", help="Which column of a file or data set is the text.")]
-Template = Annotated[str | None, typer.Option("--template", help='Make the text of a row: "{question}\\n{answer}".')]
+Column = Annotated[
+    str | None,
+    typer.Option("--column", help="Which column of a file or data set is the text, or the conversation."),
+]
+Template = Annotated[
+    str | None,
+    typer.Option("--template", callback=_decoded, help='Make the text of a row: "{question}\\n{answer}".'),
+]
+OnWhat = Annotated[On, typer.Option("--on", help="answers: score only what the assistant says, or the completion.")]
+SkipBad = Annotated[
+    bool,
+    typer.Option("--skip-bad", help="Pass over rows that are no text, and conversations that the template refuses."),
+]
 Chat = Annotated[bool, typer.Option("--chat", help="Wrap each text as a user turn with the chat template.")]
 TrustRemoteCode = Annotated[bool, typer.Option("--trust-remote-code", help="Run the code that a model brings along.")]
 AllowPickle = Annotated[bool, typer.Option("--allow-pickle", help="Load pickled weights, which can run code.")]
@@ -126,6 +155,8 @@ def scoring(
     column: Column = None,
     template: Template = None,
     chat: Chat = False,
+    on: OnWhat = On.all,
+    skip_bad: SkipBad = False,
 ) -> Scoring:
     """The options that say which texts are scored, and how they go through the model."""
     return {
@@ -136,4 +167,6 @@ def scoring(
         "column": column,
         "template": template,
         "chat": chat,
+        "on": on.value,
+        "skip_bad": skip_bad,
     }

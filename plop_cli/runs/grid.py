@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from torch import nn
     from transformers import PreTrainedTokenizerBase
 
+    from plop_cli.scoring.batches import On
+
 Advance = Callable[[int, int], None]
 Show = Callable[[str], AbstractContextManager[Advance]]
 """What shows progress: entered with what is being done, it gives a function of (tokens done, tokens in all)."""
@@ -48,6 +50,10 @@ class Request:
     column: str | None = None
     template: str | None = None
     chat: bool = False
+    on: On = "all"
+    """Which tokens are scored: all, or those of answers."""
+    skip_bad: bool = False
+    """Pass over rows that are no text, and conversations that the chat template refuses."""
     include: tuple[str, ...] = ()
     loading: Loading = field(default_factory=Loading)
     force: bool = False
@@ -78,8 +84,8 @@ class _Job:
     task: Task
     request: Request
 
-    def identity(self, samples: int | None = None) -> Identity:
-        """What the run of the first `samples` texts, or of all, is known by."""
+    def identity(self, samples: int | None = None, *, skipped: bool = False) -> Identity:
+        """What the run of the first `samples` texts, or of all, is known by; `skipped`: some were passed over."""
         task, request = replace(self.task, texts=self.task.texts[:samples]), self.request
         return Identity(
             model_id=self.source.id,
@@ -93,10 +99,16 @@ class _Job:
                 dtype=self.loading.dtype,
                 chat=request.chat,
                 include=request.include,
+                on=request.on,
+                skipped=skipped,
                 quantization=self.source.quantization,
                 adapter=self.source.adapter_hash,
             ),
         )
+
+    def identities(self, samples: int | None = None) -> list[Identity]:
+        """What a run that answers may be known by: where texts may be passed over, some may have been or none."""
+        return [self.identity(samples, skipped=skipped) for skipped in (False, True)[: 1 + self.request.skip_bad]]
 
 
 def score_grid(
@@ -119,23 +131,25 @@ def score_grid(
     """
     line = Line()
     device = own_device(resolve_device(request.loading.device))
+    wanted = dict.fromkeys(models)
+    alone = len(wanted) * len(set(tasks)) == 1
     with through(line):
-        drawn = _drawn(tasks, request, note)
+        drawn = _drawn(tasks, request, note, alone)
     scored: dict[str, Run] = {}
-    for model in dict.fromkeys(models):
+    for model in wanted:
         try:
             with through(line):
                 source = identify(model, request.loading)
             loading, why = resolve_dtype(replace(request.loading, device=device), source)
             if why:
                 note(why)
-        except PlopError as error:
-            yield from (Cell(model, name, error=str(error)) for name in drawn)
+        except Exception as error:  # noqa: BLE001  (whatever it is, it must not stop the other cells)
+            yield from (Cell(model, name, error=_said(error, alone)) for name in drawn)
             continue
         jobs = []
         for name, task in drawn.items():
-            if isinstance(task, PlopError):
-                yield Cell(model, name, error=str(task))
+            if isinstance(task, str):
+                yield Cell(model, name, error=task)
                 continue
             job = _Job(model, source, loading, task, request)
             known = scored.get(job.identity().key)
@@ -144,15 +158,24 @@ def score_grid(
             else:
                 jobs.append(job)
         if jobs:
-            for job, cell in zip(jobs, _score(jobs, registry, show, join), strict=True):
+            for job, cell in zip(jobs, _score(jobs, registry, show, join, alone), strict=True):
                 if cell.run:
                     scored[job.identity().key] = cell.run
                 yield cell
 
 
-def _drawn(tasks: Sequence[str], request: Request, note: Callable[[str], None]) -> dict[str, Task | PlopError]:
+def _said(error: Exception, alone: bool) -> str:
+    """What a cell says of its error. One that is a bug is raised where no other cell is there to be stopped by it."""
+    if isinstance(error, PlopError | RegistryError):
+        return str(error)
+    if alone:
+        raise error
+    return f"{type(error).__name__}: {error}; this is a bug: score this cell alone to see where it arises"
+
+
+def _drawn(tasks: Sequence[str], request: Request, note: Callable[[str], None], alone: bool) -> dict[str, Task | str]:
     """The texts of each task, or why there are none."""
-    drawn: dict[str, Task | PlopError] = {}
+    drawn: dict[str, Task | str] = {}
     for name in dict.fromkeys(tasks):
         try:
             if name == "-" and size() > 1:
@@ -163,11 +186,12 @@ def _drawn(tasks: Sequence[str], request: Request, note: Callable[[str], None]) 
                 seed=request.seed,
                 column=request.column,
                 template=request.template,
+                skip_bad=request.skip_bad,
             )
             for text in task.notes:
                 note(text)
-        except PlopError as error:
-            drawn[name] = error
+        except Exception as error:  # noqa: BLE001  (as above)
+            drawn[name] = _said(error, alone)
     return drawn
 
 
@@ -175,13 +199,13 @@ def _stored(job: _Job, registry: Registry) -> Run | None:
     """The stored run that answers: of these very texts, or with `until`, of as few of the first as decide it."""
     request = job.request
     if request.until is None:
-        return registry.find(job.identity().key)
+        return next(filter(None, (registry.find(identity.key) for identity in job.identities())), None)
     ids = text_ids(job.task.texts)
-    wanted = job.identity(samples=0).settings
+    wanted = [identity.settings for identity in job.identities(samples=0)]
     fit = (
         run
         for run in sorted(registry.runs(revision=job.source.revision), key=lambda run: run.samples)
-        if (run.task_id, run.settings | {"samples": 0}) == (job.task.id, wanted)
+        if run.task_id == job.task.id and run.settings | {"samples": 0} in wanted
     )
     for run, matrix in (whole for stored in fit for whole in registry.whole([stored])):
         both = min(len(ids), run.samples)
@@ -215,9 +239,12 @@ def _as_asked(run: Run, job: _Job, registry: Registry, note: Callable[[str], Non
         return named
 
 
-def _score(jobs: Sequence[_Job], registry: Registry, show: Show, join: Callable[[], Group]) -> Iterator[Cell]:
+def _score(
+    jobs: Sequence[_Job], registry: Registry, show: Show, join: Callable[[], Group], alone: bool
+) -> Iterator[Cell]:
     """The cells of jobs of one model, which is loaded once."""
     from plop_cli.models.loading import load
+    from plop_cli.scoring.batches import RefusedText
 
     source, loading = jobs[0].source, jobs[0].loading
     try:
@@ -226,11 +253,17 @@ def _score(jobs: Sequence[_Job], registry: Registry, show: Show, join: Callable[
             model, tokenizer = load(source, loading)
             if group.rank == 0:
                 registry.upgrade()  # before any work: a registry that cannot be written must not cost a forward pass
-    except (PlopError, RegistryError) as error:
-        yield from (Cell(job.model, job.task.id, error=str(error)) for job in jobs)
+    except Exception as error:  # noqa: BLE001  (as above)
+        yield from (Cell(job.model, job.task.id, error=_said(error, alone)) for job in jobs)
         return
     for job in jobs:
-        yield _score_one(job, model, tokenizer, registry, show, group)
+        try:
+            yield _score_one(job, model, tokenizer, registry, show, group)
+        except RefusedText as error:
+            remedy = "--skip-bad passes over such rows, --template makes text of them"
+            yield Cell(job.model, job.task.id, error=f"{job.task.place(error.index)}: {error.reason} ({remedy})")
+        except Exception as error:  # noqa: BLE001  (as above)
+            yield Cell(job.model, job.task.id, error=_said(error, alone))
 
 
 def _score_one(
@@ -239,29 +272,29 @@ def _score_one(
     from plop_cli.scoring.score import score
 
     request = job.request
-    try:
-        key = job.identity().key
-        if set(group.gather(key)) != {key}:
-            raise PlopError("the processes do not see the same weights and texts; give all the same files")
-        with show(f"{job.source} on {job.task.id}") as advance:
-            scores = score(
-                model,
-                tokenizer,
-                job.task.texts,
-                max_length=request.max_length,
-                batch_tokens=request.batch_tokens,
-                seed=request.seed,
-                chat=request.chat,
-                include=request.include,
-                until=request.until,
-                rule=request.rule,
-                progress=advance,
-                group=group,
-            )
-    except PlopError as error:
-        return Cell(job.model, job.task.id, error=str(error))
+    key = job.identity().key
+    if set(group.gather(key)) != {key}:
+        raise PlopError("the processes do not see the same weights and texts; give all the same files")
+    with show(f"{job.source} on {job.task.id}") as advance:
+        scores = score(
+            model,
+            tokenizer,
+            job.task.texts,
+            max_length=request.max_length,
+            batch_tokens=request.batch_tokens,
+            seed=request.seed,
+            chat=request.chat,
+            include=request.include,
+            on=request.on,
+            skip_bad=request.skip_bad,
+            until=request.until,
+            rule=request.rule,
+            progress=advance,
+            group=group,
+        )
     packages = ["peft" if job.source.adapters else None, package_of(job.source.quantization)]
-    run = job.identity(len(scores.matrix.texts)).run(scores, [name for name in packages if name])
+    identity = job.identity(len(scores.matrix.texts), skipped=scores.settings.get("skip_bad", False))
+    run = identity.run(scores, [name for name in packages if name])
     try:
         return Cell(job.model, job.task.id, keep(registry, run, scores.matrix) if group.rank == 0 else run)
     except RegistryError as error:

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import re
 import shlex
+from pathlib import Path
 
 from plop_cli.models.quantization import LOAD_IN
+from plop_cli.texts.folders import format_of
 from plop_registry import Run
 
 _LOAD_IN = {name: wanted for wanted, name in LOAD_IN.items()}
@@ -23,6 +25,10 @@ def command(run: Run) -> str:
             words += [f"--{name.replace('_', '-')}", str(value)]
     if run.settings.get("chat"):
         words.append("--chat")
+    if on := run.settings.get("on"):
+        words += ["--on", str(on)]
+    if run.settings.get("skip_bad"):
+        words.append("--skip-bad")
     if load_in := _LOAD_IN.get(str(run.settings.get("quantization"))):
         words += ["--load-in", load_in]
     if run.settings.get("adapter") and not _is_checkpoint(run):
@@ -43,9 +49,10 @@ def _is_checkpoint(run: Run) -> bool:
 
 
 def _task(task: str) -> list[str]:
-    """A file's task id is NAME, NAME:COLUMN or NAME:TEMPLATE; every other id is what --task takes."""
-    file = re.fullmatch(r"([^:]+\.(?:jsonl|json|csv|parquet|txt)):(.+)", task, re.DOTALL)
-    if file is None:
+    """The id of a file, folder or pipe is NAME, NAME:COLUMN or NAME:TEMPLATE; every other id is what --task takes."""
+    name, _, how = task.partition(":")
+    if not how or ("/" in name and not format_of(Path(name))):
         return ["--task", task]
-    name, how = file.groups()
-    return ["--task", name, "--template" if "{" in how else "--column", how]
+    if "{" in how:
+        return ["--task", name, "--template", how.replace("\\", r"\\")]  # which the option decodes
+    return ["--task", name, "--column", how]

@@ -45,7 +45,7 @@ class Meter:
 
     @contextmanager
     def batch(self, rows: Tensor, mask: Tensor) -> Iterator[None]:
-        """Around one forward: `rows` (batch,) are the samples, `mask` (batch, length) is True on real tokens."""
+        """Around one forward: `rows` (batch,) are the samples, `mask` (batch, length) is True on tokens that count."""
         self._batch = _BatchSums(self._totals, self._columns, mask)
         yield
         self._totals[:, :, rows] += self._batch.read()
@@ -115,7 +115,7 @@ class Meter:
 
 
 class _BatchSums:
-    """What one forward adds to the totals. `mask` (batch, length) is True on real tokens."""
+    """What one forward adds to the totals. `mask` (batch, length) is True on tokens that count."""
 
     def __init__(self, totals: Tensor, columns: Tensor, mask: Tensor) -> None:
         self.mask = mask
