@@ -6,7 +6,7 @@ import tempfile
 import warnings
 import weakref
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokeni
 from plop_cli.errors import PlopError, require
 from plop_cli.models import quantization
 from plop_cli.models.device_map import device_map, trim_between_layers
+from plop_cli.models.gguf import read_once
 from plop_cli.models.options import Loading
 from plop_cli.models.source import ModelSource
 from plop_cli.network.body import body
@@ -135,9 +136,11 @@ def _auto_class(folder: Path, source: ModelSource, loading: Loading) -> Any:
 def _clear_errors(source: ModelSource) -> Iterator[None]:
     """Loading runs foreign parsers over foreign files: whatever they raise, this model cannot be loaded."""
     try:
-        with warnings.catch_warnings(), quiet_transformers():
+        with warnings.catch_warnings(), quiet_transformers(), read_once() if source.gguf_file else nullcontext():
             warnings.simplefilter("ignore")
             yield
+    except PlopError:
+        raise
     except (MemoryError, torch.OutOfMemoryError) as error:
         raise PlopError(f"{source} does not fit in memory; try --dtype bfloat16 or a machine with more") from error
     except Exception as error:

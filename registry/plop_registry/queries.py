@@ -27,7 +27,7 @@ from sqlalchemy import (
 
 from plop_registry.globs import fits
 from plop_registry.runs import ModuleScore, PartScore, Run, Skipped, TypeScore
-from plop_registry.schema import MODELS, MODULE_SCORES, RUNS, SAMPLE_MATRICES, TASKS, TYPE_SCORES
+from plop_registry.schema import ANATOMIES, MODELS, MODULE_SCORES, RUNS, SAMPLE_MATRICES, TASKS, TYPE_SCORES
 
 Condition = ColumnElement[bool]
 
@@ -133,6 +133,12 @@ class Reader:
         rows = self._connection.execute(columns.select_from(RUNS.join(SAMPLE_MATRICES)).where(RUNS.c.id.in_(ids)))
         return {run_id: (sha256, packed) for run_id, sha256, packed in rows}
 
+    def anatomy(self, revision: str, transformers: str) -> bytes | None:
+        """The packed anatomy of the model at this revision."""
+        row = ANATOMIES.c.model_revision == revision, ANATOMIES.c.transformers == transformers
+        packed: bytes | None = self._connection.scalar(select(ANATOMIES.c.packed).where(*row))
+        return packed
+
     def counts(self) -> dict[str, int]:
         """How many runs, models (each revision is one), tasks and bytes there are."""
         sizes = {
@@ -185,6 +191,12 @@ class Writer(Reader):
         self._insert(SAMPLE_MATRICES, {"run": number, "sha256": sha256, "packed": packed})
         return True
 
+    def keep_anatomy(self, revision: str, transformers: str, packed: bytes) -> None:
+        """Store a model's packed anatomy, where there is none yet."""
+        if self.anatomy(revision, transformers) is None:
+            values = {"model_revision": revision, "transformers": transformers, "packed": packed}
+            self._connection.execute(insert(ANATOMIES).values(values))
+
     def remove(self, ids: Iterable[str]) -> int:
         """Delete runs with all that is theirs, and the models and tasks that no run needs any more."""
         listed, removed = list(ids), 0
@@ -193,6 +205,8 @@ class Writer(Reader):
             removed += self._connection.execute(delete(RUNS).where(chosen)).rowcount
         for table, reference in ((MODELS, RUNS.c.model), (TASKS, RUNS.c.task)):
             self._connection.execute(delete(table).where(~exists().where(reference == table.c.id)))
+        known = select(MODELS.c.revision)
+        self._connection.execute(delete(ANATOMIES).where(ANATOMIES.c.model_revision.not_in(known)))
         return removed
 
     def _insert(self, table: Table, values: Mapping[str, Any]) -> int:

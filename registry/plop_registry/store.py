@@ -20,6 +20,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from plop_registry.anatomy import Anatomy
 from plop_registry.errors import RegistryError
 from plop_registry.location import locate
 from plop_registry.matrix import SampleMatrix
@@ -136,6 +137,17 @@ class Registry:
         if matrix.sha256() != sha256:
             raise RegistryError(f"the sample matrix of run {run_id} is damaged; restore a backup, or remove the run")
         return matrix
+
+    def anatomy(self, revision: str, transformers: str) -> Anatomy | None:
+        """What the model at this revision is made of, as that version of transformers builds it; None if unknown."""
+        with self._reading() as reader:
+            packed = reader.anatomy(revision, transformers) if reader else None
+        return None if packed is None else Anatomy.unpack(packed)
+
+    def keep_anatomy(self, revision: str, transformers: str, anatomy: Anatomy) -> None:
+        """Store what the model at this revision is made of."""
+        with self._database.writing() as writer:
+            writer.keep_anatomy(revision, transformers, anatomy.pack())
 
     def remove(self, run_ids: Iterable[str]) -> int:
         """Delete runs by their whole ids; how many there were."""

@@ -1,0 +1,207 @@
+"""GGUF files, their metadata parsed once and their tensors read one by one.
+
+    with read_once():
+        AutoModelForCausalLM.from_pretrained(folder, gguf_file="model.gguf")
+
+transformers parses the metadata for the configuration, for the tokenizer and for the weights, through a memory map that
+makes an array of every string, and keeps the whole file mapped while it dequantizes. Inside the block it is given what
+was parsed here: plain Python values, and tensors that are read when they are asked for.
+"""
+
+from __future__ import annotations
+
+import mmap
+import struct
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from functools import cache, lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from plop_cli.errors import PlopError
+
+_SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
+_STRING, _ARRAY = 8, 9
+_ROWS = 1024
+"""How many rows of a tensor are dequantized at once."""
+
+
+class Field(NamedTuple):
+    """One entry of the metadata, as `gguf.ReaderField` holds it but with values parsed: `parts[i] for i in data`."""
+
+    name: str
+    parts: list[Any]
+    data: range
+    types: list[int]
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """One tensor: its name, its `gguf.GGMLQuantizationType`, its shape in GGUF's order, where it lies and how long."""
+
+    path: Path
+    name: str
+    tensor_type: Any
+    shape: tuple[int, ...]
+    n_bytes: int
+    data_offset: int
+
+    @property
+    def n_elements(self) -> int:
+        return int(np.prod(self.shape, dtype=np.int64))
+
+    @property
+    def data(self) -> np.ndarray[Any, Any]:
+        """The raw values or blocks, read now and kept by nobody: rows × columns, of bytes where they are quantized."""
+        from gguf.quants import quant_shape_to_byte_shape
+
+        kind = {"F16": "<f2", "F32": "<f4", "F64": "<f8", "I8": "i1", "I16": "<i2", "I32": "<i4", "I64": "<i8"}
+        rows = self.shape[::-1]
+        dtype = kind.get(self.tensor_type.name)
+        with self.path.open("rb") as stream:
+            stream.seek(self.data_offset)
+            content = np.fromfile(stream, np.uint8, self.n_bytes)
+        if len(content) < self.n_bytes:
+            raise PlopError(f"{self.path} became shorter while it was read; run the command again")
+        if dtype is None:
+            return content.reshape(quant_shape_to_byte_shape(rows, self.tensor_type))
+        return content.view(dtype).reshape(rows)
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """What stands before the tensors' values: `fields` by name, and the `tensors`."""
+
+    fields: OrderedDict[str, Field]
+    tensors: list[Tensor] = field(default_factory=list)
+
+
+def metadata_of(path: Path) -> Metadata:
+    """The metadata of a GGUF file, parsed at the first call and when the file has changed.
+
+    Raises PlopError where the file is none, is cut short, or tells of more than it holds.
+    """
+    stat = path.stat()
+    return _parsed(path.resolve(), stat.st_size, stat.st_mtime_ns, stat.st_ino)
+
+
+@lru_cache(maxsize=1)
+def _parsed(path: Path, size: int, changed: int, inode: int) -> Metadata:
+    try:
+        with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            return _Parser(path, content).metadata()
+    except (struct.error, ValueError, IndexError, UnicodeDecodeError, RecursionError, OverflowError) as error:
+        raise PlopError(f"{path} is no whole GGUF file ({error}); copy or download it again") from error
+
+
+class _Parser:
+    """A walk over the bytes, in which no length is believed before the file is long enough for it."""
+
+    def __init__(self, path: Path, content: mmap.mmap) -> None:
+        self._path, self._content, self._at = path, content, 0
+
+    def metadata(self) -> Metadata:
+        if self._content[:4] != b"GGUF":
+            raise ValueError("it does not begin with GGUF")
+        self._at = 4
+        (version,) = self._take("I")
+        if version not in (2, 3):
+            raise ValueError(f"it is of version {version}, and 2 and 3 are known")
+        tensors, entries = self._take("QQ")
+        self._check(13 * entries + 24 * tensors)
+        fields = OrderedDict((entry.name, entry) for entry in (self._field() for _ in range(entries)))
+        alignment = fields["general.alignment"].parts[0] if "general.alignment" in fields else 32
+        told = [(self._string(), self._take(f"{self._take('I')[0]}Q"), *self._take("IQ")) for _ in range(tensors)]
+        start = -(-self._at // alignment) * alignment
+        found = [self._tensor(start, *one) for one in told]
+        if len({tensor.name for tensor in found}) < len(found):
+            raise ValueError("two of its tensors have one name")
+        return Metadata(fields, found)
+
+    def _tensor(self, start: int, name: str, shape: tuple[int, ...], kind: int, offset: int) -> Tensor:
+        from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
+
+        tensor_type = GGMLQuantizationType(kind)
+        block, size = GGML_QUANT_SIZES[tensor_type]
+        elements = 1
+        for length in shape:
+            elements *= length
+        n_bytes = elements * size // block
+        if start + offset + n_bytes > len(self._content):
+            raise ValueError(f"{name} reaches past its end")
+        return Tensor(self._path, name, tensor_type, shape, n_bytes, start + offset)
+
+    def _field(self) -> Field:
+        name, (kind,) = self._string(), self._take("I")
+        if kind != _ARRAY:
+            return Field(name, [self._value(kind)], range(1), [kind])
+        of, count = self._take("IQ")
+        if of in _SCALARS:
+            values = list(self._take(f"{count}{_SCALARS[of]}"))
+        elif of == _STRING:
+            self._check(8 * count)
+            values = [self._string() for _ in range(count)]
+        else:
+            raise ValueError(f"{name} is an array of what is not known ({of})")
+        return Field(name, values, range(len(values)), [kind, of])
+
+    def _value(self, kind: int) -> Any:
+        if kind == _STRING:
+            return self._string()
+        if kind not in _SCALARS:
+            raise ValueError(f"a value is of a kind that is not known ({kind})")
+        return self._take(_SCALARS[kind])[0]
+
+    def _string(self) -> str:
+        (length,) = self._take("Q")
+        self._check(length)
+        self._at += length
+        return self._content[self._at - length : self._at].decode("utf-8")
+
+    def _take(self, form: str) -> tuple[Any, ...]:
+        form = f"<{form}"
+        size = struct.calcsize(form)
+        self._check(size)
+        self._at += size
+        return struct.unpack_from(form, self._content, self._at - size)
+
+    def _check(self, size: int) -> None:
+        if self._at + size > len(self._content):
+            raise ValueError("it is cut short, or a length in it is wrong")
+
+
+def dequantize(data: np.ndarray[Any, Any], kind: Any) -> np.ndarray[Any, Any]:
+    """`gguf.dequantize` to the bit, by rows, so that no second copy of a large tensor is ever there."""
+    from gguf.quants import dequantize, quant_shape_from_byte_shape
+
+    if data.dtype != np.uint8 or data.ndim < 2 or len(data) <= _ROWS:
+        return np.asarray(dequantize(data, kind))
+    out = np.empty(quant_shape_from_byte_shape(data.shape, kind), np.float32)
+    for start in range(0, len(data), _ROWS):
+        out[start : start + _ROWS] = dequantize(data[start : start + _ROWS], kind)
+    return out
+
+
+@contextmanager
+def read_once() -> Iterator[None]:
+    """Inside, transformers and gguf read what `metadata_of` parsed; afterwards they are as they were."""
+    import gguf
+    from transformers import modeling_gguf_pytorch_utils as legacy
+
+    def reader(path: Any, mode: str = "r") -> Metadata:
+        return metadata_of(Path(path))
+
+    with ExitStack() as stack:
+        for module, name, substitute in (
+            (gguf, "GGUFReader", reader),
+            (gguf, "dequantize", dequantize),
+            (gguf, "get_tensor_name_map", cache(gguf.get_tensor_name_map)),
+            (legacy, "_gguf_parse_value", lambda value, types: value),
+        ):
+            stack.callback(setattr, module, name, getattr(module, name))
+            setattr(module, name, substitute)
+        yield
