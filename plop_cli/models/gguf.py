@@ -13,7 +13,7 @@ from __future__ import annotations
 import mmap
 import struct
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
@@ -21,13 +21,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 
 from plop_cli.errors import PlopError
 
 _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 _STRING, _ARRAY = 8, 9
-_ROWS = 1024
-"""How many rows of a tensor are dequantized at once."""
+_AT_ONCE = 1 << 18
+"""How many values are dequantized at once: what fits into a CPU's caches."""
 
 
 class Field(NamedTuple):
@@ -174,16 +175,39 @@ class _Parser:
             raise ValueError("it is cut short, or a length in it is wrong")
 
 
+class _Fresh(np.ndarray[Any, Any]):
+    """An array that nobody else holds: transformers copies what it is given, and this needs no copy."""
+
+    def __array_function__(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
+        if func is np.copy:
+            return np.ascontiguousarray(args[0]).view(np.ndarray)
+        return super().__array_function__(func, types, args, kwargs)
+
+
 def dequantize(data: np.ndarray[Any, Any], kind: Any) -> np.ndarray[Any, Any]:
-    """`gguf.dequantize` to the bit, by rows, so that no second copy of a large tensor is ever there."""
+    """`gguf.dequantize` to the bit, a few rows at once: quickly, and no second copy of a large tensor is ever there."""
     from gguf.quants import dequantize, quant_shape_from_byte_shape
 
-    if data.dtype != np.uint8 or data.ndim < 2 or len(data) <= _ROWS:
-        return np.asarray(dequantize(data, kind))
-    out = np.empty(quant_shape_from_byte_shape(data.shape, kind), np.float32)
-    for start in range(0, len(data), _ROWS):
-        out[start : start + _ROWS] = dequantize(data[start : start + _ROWS], kind)
-    return out
+    if data.dtype != np.uint8:
+        return np.asarray(dequantize(data, kind)).view(_Fresh)
+    shape = quant_shape_from_byte_shape(data.shape, kind)
+    rows, out = data.reshape(-1, data.shape[-1]), np.empty((data.size // data.shape[-1], shape[-1]), np.float32)
+    some = _in_torch(kind) or dequantize
+    step = max(1, _AT_ONCE // shape[-1])
+    for start in range(0, len(rows), step):
+        out[start : start + step] = some(rows[start : start + step], kind).reshape(-1, shape[-1])
+    return out.reshape(shape).view(_Fresh)
+
+
+def _in_torch(kind: Any) -> Callable[[np.ndarray[Any, Any], Any], np.ndarray[Any, Any]] | None:
+    """The same arithmetic on all cores, as transformers has it for most kinds of blocks; None for the others."""
+    try:
+        from transformers.integrations.gguf.dequant import GGML_BLOCK, dequantize
+    except ImportError:  # an older transformers
+        return None
+    if int(kind) not in GGML_BLOCK:
+        return None
+    return lambda rows, kind: np.asarray(dequantize(torch.from_numpy(rows), int(kind)))
 
 
 @contextmanager
