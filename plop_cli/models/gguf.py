@@ -13,9 +13,9 @@ from __future__ import annotations
 import mmap
 import struct
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Container, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -78,7 +78,9 @@ class Metadata:
     """What stands before the tensors' values: `fields` by name, and the `tensors`."""
 
     fields: OrderedDict[str, Field]
-    tensors: list[Tensor] = field(default_factory=list)
+    tensors: list[Tensor]
+    start: int
+    """Where the tensors' values begin."""
 
 
 def metadata_of(path: Path) -> Metadata:
@@ -121,7 +123,7 @@ class _Parser:
         found = [self._tensor(start, *one) for one in told]
         if len({tensor.name for tensor in found}) < len(found):
             raise ValueError("two of its tensors have one name")
-        return Metadata(fields, found)
+        return Metadata(fields, found, start)
 
     def _tensor(self, start: int, name: str, shape: tuple[int, ...], kind: int, offset: int) -> Tensor:
         from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
@@ -210,22 +212,47 @@ def _in_torch(kind: Any) -> Callable[[np.ndarray[Any, Any], Any], np.ndarray[Any
     return lambda rows, kind: np.asarray(dequantize(torch.from_numpy(rows), int(kind)))
 
 
+def _plain(metadata: Metadata, whole: Container[str]) -> dict[str, Any]:
+    """The values as transformers' newer reader gives them: arrays of strings as numbers, unless wanted whole."""
+    return {
+        name: entry.parts[0]
+        if entry.types[0] != _ARRAY
+        else len(entry.parts)
+        if entry.types[1] == _STRING and name not in whole
+        else entry.parts
+        for name, entry in metadata.fields.items()
+    }
+
+
 @contextmanager
 def read_once() -> Iterator[None]:
     """Inside, transformers and gguf read what `metadata_of` parsed; afterwards they are as they were."""
     import gguf
-    from transformers import modeling_gguf_pytorch_utils as legacy
+    from transformers import modeling_gguf_pytorch_utils as older
 
-    def reader(path: Any, mode: str = "r") -> Metadata:
+    def read(path: Any, mode: str = "r") -> Metadata:
         return metadata_of(Path(path))
 
+    substitutes: list[tuple[Any, str, Any]] = [
+        (gguf, "GGUFReader", read),
+        (gguf, "dequantize", dequantize),
+        (gguf, "get_tensor_name_map", cache(gguf.get_tensor_name_map)),
+        (older, "_gguf_parse_value", lambda value, types: value),
+    ]
+    with suppress(ImportError):  # transformers has had a second reader since 5.20
+        from transformers.integrations.gguf import reader as newer
+
+        def values(blob: Any, path: str, whole: Container[str] = ()) -> tuple[dict[str, Any], Metadata, int]:
+            metadata = metadata_of(Path(path))
+            return _plain(metadata, whole), metadata, 0
+
+        def table(blob: Any, metadata: Metadata, at: int) -> tuple[list[tuple[Any, ...]], int]:
+            start = metadata.start
+            return [(t.name, t.shape[::-1], int(t.tensor_type), t.data_offset - start) for t in metadata.tensors], start
+
+        substitutes += [(newer, "_read_metadata", values), (newer, "_read_tensor_table", table)]
     with ExitStack() as stack:
-        for module, name, substitute in (
-            (gguf, "GGUFReader", reader),
-            (gguf, "dequantize", dequantize),
-            (gguf, "get_tensor_name_map", cache(gguf.get_tensor_name_map)),
-            (legacy, "_gguf_parse_value", lambda value, types: value),
-        ):
+        for module, name, substitute in substitutes:
             stack.callback(setattr, module, name, getattr(module, name))
             setattr(module, name, substitute)
         yield
