@@ -62,7 +62,8 @@ def _dense(module: LinearModule, dtype: torch.dtype, u: Tensor) -> Operator:
     q = (cast(Tensor, squares).cpu().double() / module.in_features).tolist()
     whole, *parts = (nfn.baseline(part.of(outputs).flatten(-2), u, share) for part, share in zip(rows, q, strict=True))
     telling = outputs[: min(module.in_features, module.out_features) // 2]
-    rank = nfn.span(telling) if outputs.dtype == torch.float32 else None
+    hidden = outputs.dtype != torch.float32 or nfn.surely_spread(telling)
+    rank = None if hidden else nfn.span(telling)
     return Operator(bias, whole, tuple(parts), rank if rank != len(telling) else None)
 
 
