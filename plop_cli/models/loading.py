@@ -6,7 +6,7 @@ import tempfile
 import warnings
 import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokeni
 from plop_cli.errors import PlopError, require
 from plop_cli.models import checkpoint, quantization
 from plop_cli.models.device_map import device_map, trim_between_layers
+from plop_cli.models.gguf import read_once
 from plop_cli.models.options import Loading
 from plop_cli.models.pretrained import MOST_MODULES, pretrained, with_adapter, without_weights
 from plop_cli.models.source import ModelSource
@@ -172,7 +173,7 @@ def _auto_class(folder: Path, source: ModelSource, loading: Loading) -> Any:
 def _clear_errors(source: ModelSource) -> Iterator[None]:
     """Loading runs foreign parsers over foreign files: whatever they raise, this model cannot be loaded."""
     try:
-        with warnings.catch_warnings(), quiet_transformers():
+        with warnings.catch_warnings(), quiet_transformers(), read_once() if source.gguf_file else nullcontext():
             warnings.simplefilter("ignore")
             yield
     except PlopError:

@@ -17,12 +17,10 @@ from plop_cli.method.choice import LEAST_SAMPLES, Choice, Rule, Samples, choose
 from plop_cli.names import place_of
 from plop_cli.placement.placement import Placement
 from plop_cli.placement.ranks import Linear, Rounding, cost, rank_of, strategies
-from plop_registry import ModuleScore, Run, SampleMatrix, Skipped
+from plop_registry import Anatomy, ModuleScore, Run, SampleMatrix, Skipped
 
 if TYPE_CHECKING:
     from torch import nn
-
-    from plop_cli.network.anatomy import Anatomy
 
 
 class Scores(Protocol):
@@ -153,9 +151,11 @@ def recommend(
 def _anatomy(model: nn.Module | Anatomy | None) -> Anatomy | None:
     if model is None:
         return None
-    from plop_cli.network.anatomy import Anatomy, anatomy
+    if isinstance(model, Anatomy):
+        return model
+    from plop_cli.network.anatomy import anatomy
 
-    return model if isinstance(model, Anatomy) else anatomy(model)
+    return anatomy(model)
 
 
 def _modules(tasks: Sequence[Scores], body: Anatomy | None) -> list[Linear]:
@@ -167,7 +167,7 @@ def _modules(tasks: Sequence[Scores], body: Anatomy | None) -> list[Linear]:
         if idle := sorted(left_out & {module.place for module in known}):
             raise PlopError(f"not all experts of {idle[0]} have a score, so what they take is unknown; give the model")
         return known
-    own = [Linear(m.name, m.type, m.in_features, m.out_features) for m in body.modules]
+    own = [Linear(*shape) for shape in body.modules]
     for task, modules in zip(tasks, scored, strict=True):
         if other := set(modules) - set(own):
             name, _, width, height = min(other)

@@ -99,7 +99,8 @@ def _operator(module: LinearModule, bias: Tensor | None, u: Tensor, outputs: Ten
     """From `outputs`, W of the probes `u`, and ‖W‖_F²/in of all rows and of each part's."""
     whole, *parts = (nfn.baseline(Wu, u, share) for Wu, share in zip(_by_rows(module, outputs), q, strict=True))
     telling = outputs[: min(module.in_features, module.out_features) // 2]
-    rank = nfn.span(telling) if outputs.dtype == torch.float32 else None
+    hidden = outputs.dtype != torch.float32 or nfn.surely_spread(telling)
+    rank = None if hidden else nfn.span(telling)
     return Operator(bias, whole, tuple(parts), rank if rank != len(telling) else None)
 
 

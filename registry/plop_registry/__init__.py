@@ -8,6 +8,7 @@
 Importing it is cheap: SQLAlchemy, NumPy and Alembic come when they are needed.
 """
 
+from plop_registry.anatomy import Anatomy, Shape
 from plop_registry.errors import RegistryError
 from plop_registry.frame import to_frame
 from plop_registry.location import default_url
@@ -16,12 +17,14 @@ from plop_registry.runs import ModuleScore, PartScore, Run, Skipped, TypeScore, 
 from plop_registry.store import Registry
 
 __all__ = [
+    "Anatomy",
     "ModuleScore",
     "PartScore",
     "Registry",
     "RegistryError",
     "Run",
     "SampleMatrix",
+    "Shape",
     "Skipped",
     "TypeScore",
     "default_url",
