@@ -23,7 +23,7 @@ def hash_files(files: Iterable[Path], root: Path) -> str:
     Each file's own hash is remembered by path, and computed anew where its size, its inode or a time of change is not
     what it was.
     """
-    memory = user_cache_path("plop") / "hashes.json"
+    memory = user_cache_path("plop") / "stamps.json"  # not hashes.json, which older versions would misread
     known = _remembered(memory)
     before, whole = dict(known), hashlib.sha256()
     for file in files:
