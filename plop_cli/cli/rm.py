@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable, Iterator
 from typing import Annotated
 
 import typer
 
-from plop_cli.cli.console import err
+from plop_cli.cli.console import err, warn
 from plop_cli.cli.filters import RegistryOption
 from plop_cli.errors import PlopError
 from plop_cli.printable import printable
+from plop_registry import Registry, RegistryError, Run
 
 
 def rm(
@@ -28,15 +30,22 @@ def rm(
     Example: [bold]plop rm 3f2a1b4c 9d0e[/bold]
     """
     from plop_cli.tables.history import history_table
-    from plop_registry import Registry
 
     with Registry(registry) as store:
         doomed = dict.fromkeys(map(store.resolve, runs))
         if not yes:
-            # Damaged ones can be removed too: they are named, as everywhere, but have no row.
-            err().print(history_table([run for run in store.runs() if run.id in doomed], [], width=err().width))
+            err().print(history_table(list(_sound(store, doomed)), [], width=err().width))
             if not sys.stdin.isatty():
                 raise PlopError("nobody can be asked whether to remove these; give --yes")
             typer.confirm(printable(f"Remove {len(doomed)} of the runs in {store.url}?"), abort=True, err=True)
         removed = store.remove(doomed)
     typer.echo(f"{removed} removed")
+
+
+def _sound(store: Registry, ids: Iterable[str]) -> Iterator[Run]:
+    """Those of the runs that can be shown; damaged ones are named, and can be removed like the others."""
+    for run_id in ids:
+        try:
+            yield store.get(run_id)
+        except RegistryError as error:
+            warn(str(error))

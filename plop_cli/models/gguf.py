@@ -120,10 +120,10 @@ class _Parser:
         alignment = fields["general.alignment"].parts[0] if "general.alignment" in fields else 32
         told = [(self._string(), self._take(f"{self._take('I')[0]}Q"), *self._take("IQ")) for _ in range(tensors)]
         start = -(-self._at // alignment) * alignment
-        found = [self._tensor(start, *one) for one in told]
-        if len({tensor.name for tensor in found}) < len(found):
+        parsed = [self._tensor(start, *entry) for entry in told]
+        if len({tensor.name for tensor in parsed}) < len(parsed):
             raise ValueError("two of its tensors have one name")
-        return Metadata(fields, found, start)
+        return Metadata(fields, parsed, start)
 
     def _tensor(self, start: int, name: str, shape: tuple[int, ...], kind: int, offset: int) -> Tensor:
         from gguf import GGML_QUANT_SIZES, GGMLQuantizationType

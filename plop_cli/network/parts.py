@@ -85,8 +85,8 @@ def _gated(out: int) -> Iterator[Parts]:
     """Readings as gate and up: half and half, or taking turns, either of them first."""
     for groups in (1, out // 2):
         half = out // 2 // groups
-        for one, other in (("gate", "up"), ("up", "gate")):
-            yield Part(one, groups, 0, half), Part(other, groups, half, 2 * half)
+        for first, second in (("gate", "up"), ("up", "gate")):
+            yield Part(first, groups, 0, half), Part(second, groups, half, 2 * half)
 
 
 def _is_attention(alone: _Call, pair: _Call, parts: Parts) -> bool:
@@ -116,8 +116,8 @@ def _is_gate(through: Callable[[Tensor], Tensor], noise: Tensor, parts: Parts) -
 
 
 def _only(passing: Iterator[Parts]) -> Parts:
-    found = list(passing)
-    return found[0] if len(found) == 1 else ()
+    readings = list(passing)
+    return readings[0] if len(readings) == 1 else ()
 
 
 def _of_experts(module: LinearModule) -> Parts:
@@ -176,8 +176,8 @@ class _Call:
             stack.callback(self.linear.register_forward_hook(lambda *_: outputs).remove)
             if watched:
                 stack.callback(watched.register_forward_pre_hook(lambda _, args: given.append(args[0])).remove)
-            found = self.parent(*self.args, **self.kwargs)
-        return given[0] if watched else found[0] if isinstance(found, tuple) else found
+            output = self.parent(*self.args, **self.kwargs)
+        return given[0] if watched else output[0] if isinstance(output, tuple) else output
 
     def noise(self, seed: int) -> Tensor:
         return _noise(self.outputs, seed)

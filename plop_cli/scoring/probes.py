@@ -42,16 +42,16 @@ def operators(
 
     `sizes` is what `own_forward.input_sizes` found.
     """
-    found: list[Operator] = []
+    probed: list[Operator] = []
     probes = cache(partial(nfn.unit_probes, seed=seed))
     for module in modules:
         if module.expert is None and own_forward.is_plain(module.module):
-            found.append(_plain(module, dtype, probes(module.in_features)))
+            probed.append(_plain(module, dtype, probes(module.in_features)))
         elif module.expert is None:
-            found.append(_own(module, dtype, probes(module.in_features), sizes.get(module.module, 1.0)))
+            probed.append(_own(module, dtype, probes(module.in_features), sizes.get(module.module, 1.0)))
         elif module.expert == 0:
-            found += _experts(module, probes(module.in_features))
-    return found
+            probed += _experts(module, probes(module.in_features))
+    return probed
 
 
 def _plain(module: LinearModule, dtype: torch.dtype, u: Tensor) -> Operator:

@@ -16,7 +16,6 @@ import gzip
 import hashlib
 import io
 import os
-import stat
 import tempfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
@@ -183,10 +182,10 @@ def hash_of(path: Path, name: str) -> str:
 def state_of(path: Path) -> tuple[int, ...]:
     """What changes when a file does: its size, inode and times. Raises PlopError for what is no regular file."""
     with _readable(str(path)):
-        found = path.stat()
-    if not stat.S_ISREG(found.st_mode):
+        state = path.stat()
+    if not stat.S_ISREG(state.st_mode):
         raise PlopError(f"{path} is no regular file; pipe it in: --task - < {path}")
-    return found.st_size, found.st_ino, found.st_mtime_ns, found.st_ctime_ns
+    return state.st_size, state.st_ino, state.st_mtime_ns, state.st_ctime_ns
 
 
 def _kept() -> Any:

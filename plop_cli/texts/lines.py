@@ -39,8 +39,8 @@ class Spans(Rows):
     def take(self, indices: Sequence[int], columns: Sequence[str] | None = None) -> list[Row | PlopError]:
         order = sorted(set(indices))
         places = [(int(self._bounds[index]), int(self._bounds[index + 1])) for index in order]
-        found = dict(zip(order, map(self._row, places, self._content.spans(places)), strict=True))
-        return [found[index] for index in indices]
+        rows = dict(zip(order, map(self._row, places, self._content.spans(places)), strict=True))
+        return [rows[index] for index in indices]
 
     def _row(self, place: tuple[int, int], data: bytes) -> Row | PlopError:
         try:

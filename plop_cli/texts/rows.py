@@ -108,11 +108,11 @@ class Joined(Rows):
         wanted: dict[int, list[int]] = {}
         for index in indices:
             wanted.setdefault(bisect_right(self._starts, index) - 1, []).append(index)
-        found: dict[int, Row | PlopError] = {}
+        rows: dict[int, Row | PlopError] = {}
         for part, among in sorted(wanted.items()):
             inside = [index - self._starts[part] for index in among]
-            found.update(zip(among, self._parts[part].take(inside, columns), strict=True))
-        return [found[index] for index in indices]
+            rows.update(zip(among, self._parts[part].take(inside, columns), strict=True))
+        return [rows[index] for index in indices]
 
 
 class Streamed(Rows):
