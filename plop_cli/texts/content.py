@@ -16,6 +16,7 @@ import gzip
 import hashlib
 import io
 import os
+import stat
 import tempfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
