@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,7 +12,10 @@ from plop_cli.cli.console import err, warn
 from plop_cli.cli.filters import RegistryOption
 from plop_cli.errors import PlopError
 from plop_cli.printable import printable
-from plop_registry import Registry, RegistryError, Run
+from plop_registry import RegistryError
+
+if TYPE_CHECKING:
+    from plop_registry import Registry, Run
 
 
 def rm(
@@ -30,6 +33,7 @@ def rm(
     Example: [bold]plop rm 3f2a1b4c 9d0e[/bold]
     """
     from plop_cli.tables.history import history_table
+    from plop_registry import Registry
 
     with Registry(registry) as store:
         doomed = dict.fromkeys(map(store.resolve, runs))

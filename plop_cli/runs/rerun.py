@@ -10,7 +10,7 @@ import shlex
 from pathlib import Path
 
 from plop_cli.models.quantization import LOAD_IN
-from plop_cli.texts.folders import format_of
+from plop_cli.texts.formats import format_of
 from plop_registry import Run
 
 _LOAD_IN = {name: wanted for wanted, name in LOAD_IN.items()}

@@ -11,9 +11,10 @@ import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from plop_registry import ModuleScore, Run
+if TYPE_CHECKING:
+    from plop_registry import ModuleScore, Run
 from plop_registry.runs import finite
 
 Row = Mapping[str, Any]

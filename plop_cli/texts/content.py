@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import IO, Any, BinaryIO, cast
 
 from plop_cli.errors import PlopError
+from plop_cli.texts.formats import COMPRESSED
 
 Stream = IO[bytes]
 
@@ -49,7 +50,7 @@ def _open_zst(path: Path) -> Stream:
     return cast(Stream, io.BufferedReader(pa.input_stream(str(path), compression="zstd")))
 
 
-COMPRESSED: dict[str, Callable[[Path], Stream]] = {
+_OPEN: dict[str, Callable[[Path], Stream]] = {
     ".gz": lambda path: cast(Stream, gzip.GzipFile(path)),
     ".zst": _open_zst,
 }
@@ -80,7 +81,7 @@ class Content:
         suffixes = [suffix.lower() for suffix in path.suffixes]
         compressed = bool(suffixes) and suffixes[-1] in COMPRESSED
         kind = "".join(suffixes[-2:-1] if compressed else suffixes[-1:])
-        opened = COMPRESSED[suffixes[-1]] if compressed else lambda path: path.open("rb")
+        opened = _OPEN[suffixes[-1]] if compressed else lambda path: path.open("rb")
         name = name or str(path)
         return cls(name, kind, hash_of(path, name), lambda: opened(path), not compressed)
 

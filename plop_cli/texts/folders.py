@@ -13,10 +13,7 @@ from typing import Any
 
 from plop_cli import files
 from plop_cli.errors import PlopError
-from plop_cli.texts.content import COMPRESSED
-
-FORMATS = (".jsonl", ".ndjson", ".csv", ".tsv", ".parquet", ".arrow", ".json", ".txt")
-"""What is read, by its suffix; of a folder the first format that it holds."""
+from plop_cli.texts.formats import FORMATS, format_of
 
 _BESIDE = re.compile(r"(dataset_(infos?|dict)|state|metadata|config|readme|license|requirements)\b", re.IGNORECASE)
 """Files that lie beside data and are none."""
@@ -55,14 +52,6 @@ def find(task: str) -> Found | None:
             raise PlopError(f"{task!r} matches files of several formats; match those of one, such as '*.jsonl'")
         return Found("/".join(path.parts[-2:]), matched, Path(path.anchor or "."), f"{len(matched)} files")
     return None
-
-
-def format_of(path: Path) -> str:
-    """The format that the file's name tells, "" where it tells none."""
-    suffixes = [suffix.lower() for suffix in path.suffixes]
-    if suffixes and suffixes[-1] in COMPRESSED:
-        suffixes.pop()
-    return suffixes[-1] if suffixes and suffixes[-1] in FORMATS else ""
 
 
 def _folder(folder: Path, split: str | None) -> Found:

@@ -11,8 +11,9 @@ from typing import Any, BinaryIO
 from plop_cli import hub
 from plop_cli.errors import PlopError
 from plop_cli.quiet import quiet_datasets
-from plop_cli.texts.content import COMPRESSED, Content, hash_of, state_of
-from plop_cli.texts.folders import FORMATS, Found, format_of
+from plop_cli.texts.content import Content, hash_of, state_of
+from plop_cli.texts.folders import Found
+from plop_cli.texts.formats import COMPRESSED, FORMATS, format_of
 from plop_cli.texts.lines import csv_rows, json_rows, text_rows
 from plop_cli.texts.rows import InMemory, Joined, Rows, Streamed
 from plop_cli.texts.tables import ArrowRows, ParquetRows

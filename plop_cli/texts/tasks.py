@@ -17,7 +17,8 @@ from importlib import resources
 from typing import Any
 
 from plop_cli.errors import PlopError
-from plop_cli.texts.folders import FORMATS, find
+from plop_cli.texts.folders import find
+from plop_cli.texts.formats import FORMATS
 from plop_cli.texts.presets import PRESETS, SAMPLES
 from plop_cli.texts.readers import rows_of_found, rows_of_hub, rows_of_stream, unchanged
 from plop_cli.texts.rows import InMemory, Rows
