@@ -45,7 +45,7 @@ def test_runs_are_compared_by_an_axis_or_by_name(registry: Path) -> None:
 def test_a_report_is_written_whole_and_not_over_another(name: str, registry: Path, tmp_path: Path) -> None:
     path = write_report(tmp_path / name, "demo/sample/math", registry=registry, title="Mine")
     assert "Mine" in path.read_text()
-    with pytest.raises(PlopError, match="exists; --force overwrites it"):
+    with pytest.raises(PlopError, match="exists; --overwrite replaces it"):
         write_report(path, registry=registry)
     write_report(path, registry=registry, model="demo", force=True)
     assert "sample/code" in path.read_text()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -15,9 +16,9 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from plop_cli.cli import registry
+from plop_cli.cli import registry, streams
 from plop_cli.cli.compare import compare
-from plop_cli.cli.console import fail, silence, warnings_of
+from plop_cli.cli.console import fail, say, silence, warnings_of
 from plop_cli.cli.export import export
 from plop_cli.cli.history import history
 from plop_cli.cli.import_ import import_
@@ -49,11 +50,39 @@ def _behind_the_first() -> Iterator[None]:
             raise
 
 
+_INSTEAD = {
+    **dict.fromkeys(("ls", "list", "runs", "log"), "plop history"),
+    **dict.fromkeys(("delete", "del", "remove"), "plop rm"),
+    **dict.fromkeys(("diff", "cmp"), "plop compare"),
+    **dict.fromkeys(("run", "eval", "measure"), "plop score"),
+    **dict.fromkeys(("info", "cat", "get", "view"), "plop show"),
+    **dict.fromkeys(("help", "man", "usage"), "plop --help"),
+    **dict.fromkeys(("datasets", "presets"), "plop tasks"),
+    **dict.fromkeys(("backup", "check", "status", "upgrade", "path", "migrate"), "plop registry"),
+    "version": "plop --version",
+    "load": "plop import",
+    "save": "plop export",
+    "html": "plop report",
+}
+"""What people type who have other programs in their fingers."""
+
+
 class _Boundary(TyperGroup):
     """Turns what a user can mend into one line on stderr and exit 1; bugs keep their traceback.
 
     Of several processes (torchrun) only the first speaks.
     """
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        for argument in args:
+            if not argument.isascii() and any("\ud800" <= character <= "\udfff" for character in argument):
+                ctx.fail(f"{argument!a} is no UTF-8 text; rename the file, or mend the argument")
+        return super().parse_args(ctx, args)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if args[0] in _INSTEAD:
+            ctx.fail(f"there is no command {args[0]!r}; did you mean {_INSTEAD[args[0]]!r}?")
+        return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
         alone = _behind_the_first() if rank() else nullcontext()
@@ -77,7 +106,7 @@ app = typer.Typer(
 
 def _version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"plop {__version__}")
+        say(f"plop {__version__}")
         raise typer.Exit
 
 
@@ -101,4 +130,16 @@ def main() -> None:
     os.environ.setdefault("TQDM_DISABLE", "1")
     for library in ("accelerate", "bitsandbytes", "torchao", "torch.utils._pytree"):
         logging.getLogger(library).setLevel(logging.ERROR)
-    app()
+    try:
+        streams.prepare()
+        if sys.flags.optimize > 1:
+            raise PlopError("altair and transformers need docstrings; unset $PYTHONOPTIMIZE, and leave out -OO")
+        try:
+            app()
+        finally:
+            sys.stdout.flush()
+    except PlopError as error:  # of the streams: what commands raise is said by the boundary
+        fail(error)
+        if sys.stdout:
+            streams.give_up()
+        sys.exit(1)

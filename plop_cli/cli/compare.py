@@ -58,24 +58,15 @@ def compare(
     Examples: [bold]plop compare --by task --model demo[/bold],
     [bold]plop compare general/math specialised/math --fail-on changed[/bold]
     """
-    from plop_cli.comparison.compare import compare as compared
+    from plop_cli.comparison.compare import compare_stored
     from plop_cli.comparison.sentences import failures as failures_of
-    from plop_cli.runs import axes, selection
     from plop_cli.tables.comparison import comparison_markdown, comparison_table
     from plop_registry import Registry
 
     with Registry(registry) as store:
-        whole, older = selection.to_compare(store, runs or [], by and by.value, filters)
+        comparison, older = compare_stored(store, runs or [], by=by and by.value, baseline=baseline, **filters)
     if older:
         note(f"each column is the newest of its runs; {older} older passed over")
-    chosen = [run for run, _ in whole]
-    called = axes.names(chosen, by.value if by else axes.first_difference(chosen))
-    comparison = compared(
-        whole,
-        baseline=selection.position(chosen, called, baseline) if baseline else 0,
-        by=by and by.value,
-        types=filters["type"] or "*",
-    )
     emit(
         format,
         table=lambda width: comparison_table(comparison, width=width),

@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import re
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from typing import Any
@@ -43,7 +44,7 @@ def err() -> Console:
 
 def say(text: str) -> None:
     """A line on stdout, of which a terminal obeys nothing."""
-    typer.echo(printable(text))
+    put(printable(text) + "\n")
 
 
 @contextmanager
@@ -70,8 +71,24 @@ def fail(error: object) -> None:
 
 def print_json(value: Any) -> None:
     """The one JSON form, on stdout."""
-    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
-    typer.echo(re.sub("[\x7f-\x9f]", lambda found: f"\\u{ord(found[0]):04x}", text))  # JSON itself escapes the others
+    text = json.dumps(value, indent=2, ensure_ascii=not shows_unicode(), allow_nan=False)
+    put(re.sub("[\x7f-\x9f]", lambda found: f"\\u{ord(found[0]):04x}", text) + "\n")  # JSON escapes the others
+
+
+def print_rows(text: str) -> None:
+    """Rows as text on stdout: as they are into a file or a pipe, onto a terminal so that it obeys nothing in them."""
+    put(printable(text) if sys.stdout.isatty() else text)
+
+
+def shows_unicode() -> bool:
+    """Whether stdout can show every character."""
+    return (getattr(sys.stdout, "encoding", None) or "utf-8").lower().startswith("utf")
+
+
+def put(text: str) -> None:
+    """Text on stdout, in that stream's own encoding: `typer.echo` would choose another."""
+    sys.stdout.write(text)
+    sys.stdout.flush()
 
 
 class _Warnings(logging.Handler):

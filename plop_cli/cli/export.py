@@ -8,9 +8,10 @@ from typing import Annotated
 
 import typer
 
-from plop_cli.cli.filters import Filters, RegistryOption
+from plop_cli.cli.filters import Filters, Limit, RegistryOption
 from plop_cli.cli.filters import filters as filter_options
 from plop_cli.cli.groups import expanding
+from plop_cli.cli.options import Overwrite
 
 
 class Kind(StrEnum):
@@ -23,7 +24,7 @@ class Kind(StrEnum):
 def export(
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="Where to write.", show_default=False)],
     filters: Filters,
-    limit: Annotated[int | None, typer.Option("--limit", "-n", min=1, help="Only the newest runs.")] = None,
+    limit: Limit = None,
     format: Annotated[
         Kind | None,
         typer.Option(
@@ -33,7 +34,7 @@ def export(
             "for each type of each run.",
         ),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Overwrite FILE.")] = False,
+    overwrite: Overwrite = False,
     registry: RegistryOption = None,
 ) -> None:
     """Write runs into a file.
@@ -44,5 +45,5 @@ def export(
     from plop_registry import Registry
 
     with Registry(registry) as store:
-        count = write_runs(store, output, filters, limit=limit, kind=format and format.value, force=force)
+        count = write_runs(store, output, filters, limit=limit, kind=format and format.value, force=overwrite)
     typer.echo(f"{output}: {count} runs", err=True)

@@ -3,13 +3,30 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, time, timedelta
 from typing import Annotated, Any
 
 import typer
 
+_LARGEST = 2**31 - 1
+"""No number of runs, texts or tokens is larger, and every library takes it."""
 _UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+
+
+def whole(least: int, most: int = _LARGEST) -> Callable[[str], int]:
+    """A parser of whole numbers in a range."""
+
+    def parsed(text: str) -> int:
+        try:
+            number = int(text)
+        except ValueError:  # also of thousands of digits
+            raise typer.BadParameter(f"{text[:40]!r} is no whole number") from None
+        if not least <= number <= most:
+            raise typer.BadParameter(f"{text[:40]} is not from {least} to {most:,}")
+        return number
+
+    return parsed
 
 
 def _since(text: str) -> datetime:
@@ -35,6 +52,9 @@ def _moment(text: str, of_day: time) -> datetime:
         ) from None
 
 
+Limit = Annotated[
+    int | None, typer.Option("--limit", "-n", parser=whole(1), metavar="N", help="The newest runs alone.")
+]
 RegistryOption = Annotated[
     str | None,
     typer.Option("--registry", help="Path or URL of the registry. Default: $PLOP_REGISTRY, else your data folder's."),
@@ -45,10 +65,11 @@ Filters = Mapping[str, Any]
 
 def filters(
     model: Annotated[
-        str | None, typer.Option("--model", metavar="GLOB", help="Models: [bold]org/*[/bold], or org/name@revision.")
+        str | None,
+        typer.Option("--model", metavar="GLOB", help="Models: [bold]org/*[/bold], org/name@revision, or a path."),
     ] = None,
     task: Annotated[
-        str | None, typer.Option("--task", "-t", metavar="GLOB", help="Tasks: [bold]sample/*[/bold].")
+        str | None, typer.Option("--task", "-t", metavar="GLOB", help="Tasks: [bold]sample/*[/bold], or a path.")
     ] = None,
     revision: Annotated[
         str | None, typer.Option("--revision", metavar="GLOB", help="Revisions: a label, or how a hash begins.")
@@ -63,6 +84,9 @@ def filters(
     type: Annotated[
         str | None, typer.Option("--type", metavar="GLOB", help="Module types; runs that have none are left out.")
     ] = None,
+    name: Annotated[str | None, typer.Option("--name", metavar="GLOB", help="What runs were called.")] = None,
+    note: Annotated[str | None, typer.Option("--note", metavar="GLOB", help="What was noted of them.")] = None,
 ) -> Filters:
     """The options that say which runs a command is about."""
-    return {"model": model, "task": task, "revision": revision, "since": since, "until": until, "type": type}
+    names = {"model": model, "task": task, "revision": revision, "type": type, "name": name, "note": note}
+    return {**names, "since": since, "until": until}

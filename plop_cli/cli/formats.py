@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
 from enum import StrEnum
 from typing import Annotated
@@ -10,8 +9,7 @@ from typing import Annotated
 import typer
 from rich.console import RenderableType
 
-from plop_cli.cli.console import out, print_json
-from plop_cli.printable import printable
+from plop_cli.cli.console import out, print_json, print_rows, shows_unicode
 from plop_cli.tables.rows import Row, to_csv, to_jsonl, to_markdown
 
 
@@ -29,7 +27,7 @@ FormatOption = Annotated[Format, typer.Option("--format", "-f", help="How to pri
 def emit(
     format: Format,
     *,
-    table: Callable[[int], RenderableType],
+    table: Callable[[int], RenderableType] = lambda width: "",
     document: Callable[[], object],
     rows: Callable[[], Sequence[Row]],
     objects: Callable[[], Sequence[Row]] | None = None,
@@ -45,13 +43,8 @@ def emit(
     elif format is Format.json:
         print_json(document())
     elif format is Format.jsonl:
-        _write(to_jsonl((objects or rows)()))
+        print_rows(to_jsonl((objects or rows)(), ascii=not shows_unicode()))
     elif format is Format.csv:
-        _write(to_csv(rows()))
+        print_rows(to_csv(rows()))
     else:
-        _write(markdown() if markdown else to_markdown(rows()))
-
-
-def _write(text: str) -> None:
-    """Into a file or a pipe as it is; onto a terminal so that it obeys nothing in it."""
-    typer.echo(printable(text) if sys.stdout.isatty() else text, nl=False)
+        print_rows(markdown() if markdown else to_markdown(rows()))

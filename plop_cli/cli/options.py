@@ -9,10 +9,29 @@ from typing import Annotated, Any
 
 import typer
 
+from plop_cli.cli.filters import whole
 from plop_cli.models.options import Loading
 
 Scoring = Mapping[str, Any]
 """Fields of `runs.grid.Request`."""
+
+
+def _remark(text: str) -> str:
+    """What can be shown on a line, and travels with the run."""
+    if not text.isprintable():
+        raise typer.BadParameter("give one line without control characters")
+    if len(text) > _LONGEST:
+        raise typer.BadParameter(f"{len(text)} characters are too many; {_LONGEST} are enough")
+    return text
+
+
+def _name(text: str) -> str:
+    if text == "latest":
+        raise typer.BadParameter("'latest' is the newest run, whatever it is called; give another name")
+    return _remark(text)
+
+
+_LONGEST = 1_000
 
 
 class Rows(StrEnum):
@@ -57,17 +76,25 @@ def _decoded(template: str | None) -> str | None:
     return template and re.sub(r"\\[nt\\]", lambda match: meant[match[0]], template)
 
 
-_MOST = 2**31 - 1
-"""What counts of texts and tokens can be: beyond it tokenizers and arrays fail."""
-
-Samples = Annotated[int, typer.Option("--samples", "-n", max=_MOST, help="Texts to draw from each task.")]
-MaxLength = Annotated[int, typer.Option("--max-length", max=_MOST, help="Tokens per text; longer texts are cut.")]
+Name = Annotated[
+    str | None, typer.Option("--name", parser=_name, metavar="NAME", help="What to call the run, to find it again.")
+]
+Note = Annotated[
+    str | None, typer.Option("--note", parser=_remark, metavar="TEXT", help="What to remember of the run.")
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", "--force", help="Replace files that exist.")]
+Samples = Annotated[
+    int, typer.Option("--samples", "-n", parser=whole(0), metavar="N", help="Texts to draw from each task.")
+]
+MaxLength = Annotated[
+    int, typer.Option("--max-length", parser=whole(0), metavar="N", help="Tokens per text; longer texts are cut.")
+]
 BatchTokens = Annotated[
     int | None,
     typer.Option(
         "--batch-tokens",
-        min=1,
-        max=_MOST,
+        parser=whole(1),
+        metavar="N",
         help="Tokens per forward, padding included. Default: 512 on the CPU, 16,384 elsewhere.",
     ),
 ]
@@ -75,7 +102,9 @@ Confidence = Annotated[
     float,
     typer.Option("--confidence", min=0.5, max=1.0, help="How sure is sure: in how many resamples the set is the same."),
 ]
-Seed = Annotated[int, typer.Option("--seed", min=0, max=2**63 - 1, help="Of the drawn texts and the probes.")]
+Seed = Annotated[
+    int, typer.Option("--seed", parser=whole(0, 2**63 - 1), metavar="N", help="Of the drawn texts and the probes.")
+]
 Dtype = Annotated[
     DtypeName,
     typer.Option(

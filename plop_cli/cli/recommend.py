@@ -13,10 +13,11 @@ from rich.console import Console
 
 from plop_cli.cli import options
 from plop_cli.cli.cells import scored_cells
-from plop_cli.cli.console import note, out, warn
-from plop_cli.cli.filters import RegistryOption
+from plop_cli.cli.console import note, out, put, shows_unicode, warn
+from plop_cli.cli.filters import RegistryOption, whole
 from plop_cli.cli.groups import expanding
 from plop_cli.errors import PlopError
+from plop_cli.files import expanded
 from plop_cli.models.options import Loading
 from plop_cli.printable import printable
 
@@ -68,7 +69,10 @@ def recommend(
         typer.Option("--task", "-t", help="A task; repeat it for several: then the mean counts."),
     ] = None,
     types: Annotated[
-        int | None, typer.Option(help="How many types. Default: the 3 lowest of 6 or more, else half of them.")
+        int | None,
+        typer.Option(
+            parser=whole(1), metavar="N", help="How many types. Default: the 3 lowest of 6 or more, else half of them."
+        ),
     ] = None,
     below: Annotated[float | None, typer.Option(help="All types with an NFN under this instead.")] = None,
     invert: Annotated[bool, typer.Option("--invert", help="The highest NFN, not the lowest (PLoP⁻¹).")] = False,
@@ -77,7 +81,9 @@ def recommend(
     ] = None,
     exclude: Annotated[str, typer.Option(metavar="TYPE,...", help="Types that are out of the question.")] = "",
     by: Annotated[Unit, typer.Option(help="module (experimental) chooses single modules.")] = Unit.type,
-    rank: Annotated[int | None, typer.Option("--rank", "-r", help="Of the adapters. Default: 16.")] = None,
+    rank: Annotated[
+        int | None, typer.Option("--rank", "-r", parser=whole(1), metavar="N", help="Of the adapters. Default: 16.")
+    ] = None,
     match: Annotated[
         str | None,
         typer.Option(
@@ -89,13 +95,15 @@ def recommend(
     budget: Annotated[
         str | None, typer.Option(metavar="PARAMETERS", help="The largest rank within these: 20M, 500K.")
     ] = None,
-    alpha: Annotated[int | None, typer.Option(min=1, help="LoRA's alpha. Default: twice the rank.")] = None,
+    alpha: Annotated[
+        int | None, typer.Option(parser=whole(1), metavar="N", help="LoRA's alpha. Default: twice the rank.")
+    ] = None,
     rslora: Annotated[bool, typer.Option("--rslora", help="Rank-stabilised LoRA.")] = False,
     format: Annotated[Format, typer.Option("--format", "-f", help="What to print: a trainer's config.")] = Format.table,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write it into a file.", show_default=False)
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Overwrite FILE.")] = False,
+    overwrite: options.Overwrite = False,
     approximate: Annotated[
         bool, typer.Option("--approximate", help="Write what comes nearest where a trainer cannot say the placement.")
     ] = False,
@@ -130,7 +138,7 @@ def recommend(
         note("--by module is experimental: the paper chooses types")
     # What can be wrong is said before anything is scored.
     if output:
-        files.check_new(output, force=force)
+        files.check_new(output, force=overwrite)
     if match:
         parse_match(match)
     wanted: dict[str, Any] = {"types": types, "below": below, "invert": invert, "exclude": _listed(exclude)}
@@ -164,7 +172,7 @@ def _listed(names: str | None) -> list[str]:
 def _source(model: str, loading: Loading, *, only_config: bool) -> ModelSource:
     from plop_cli.models.source import ModelSource, identify
 
-    folder = Path(model).expanduser()
+    folder = expanded(model)
     if only_config and (folder / "config.json").is_file():
         return ModelSource(id=folder.resolve().name, label="", revision="", folder=folder)
     return identify(model, loading)
@@ -199,7 +207,7 @@ def _emit(placement: Placement, format: Format, output: Path | None, *, approxim
     if format is Format.table:
         console = Console(width=120, color_system=None, highlight=False) if output else out()
         with console.capture() as printed:
-            console.print(placement_table(placement))
+            console.print(placement_table(placement, width=console.width))
             console.print(config.text, soft_wrap=True, markup=False)
         text = printed.get()
     else:
@@ -207,9 +215,10 @@ def _emit(placement: Placement, format: Format, output: Path | None, *, approxim
             note(sentence)
         text = config.text if output else printable(config.text)
     if format is Format.json:
-        text = json.dumps(placement.to_dict(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        ascii = not output and not shows_unicode()
+        text = json.dumps(placement.to_dict(), indent=2, ensure_ascii=ascii, allow_nan=False) + "\n"
     if output:
         files.write(output, text.encode())
         note(f"{output} is written")
     else:
-        typer.echo(text, nl=False)
+        put(text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -52,9 +53,12 @@ def backup(
     registry: RegistryOption = None,
 ) -> None:
     """Copy an SQLite registry as it is now, while others go on writing."""
+    from plop_cli import files
     from plop_registry import Registry
 
     with Registry(registry) as store:
+        if not os.path.lexists(files.expanded(str(file))):  # what exists the registry refuses
+            files.check_new(files.expanded(str(file)), force=False)
         store.backup(file)
         say(f"{store.url} is copied to {file}")
 

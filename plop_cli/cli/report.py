@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from plop_cli.cli.filters import Filters, RegistryOption
+from plop_cli.cli.console import say
+from plop_cli.cli.filters import Filters, Limit, RegistryOption
 from plop_cli.cli.filters import filters as filter_options
 from plop_cli.cli.groups import expanding
+from plop_cli.cli.options import Overwrite
 from plop_cli.errors import PlopError
 
 if TYPE_CHECKING:
@@ -60,7 +62,8 @@ def report(
     open: Annotated[bool, typer.Option("--open", help="Show it in the browser.")] = False,
     *,
     filters: Filters,
-    limit: Annotated[int | None, typer.Option("--limit", "-n", min=1, help="The newest runs alone.")] = None,
+    limit: Limit = None,
+    overwrite: Overwrite = False,
     registry: RegistryOption = None,
 ) -> None:
     """Write what runs say into one file: what to adapt, how sure, the NFN-maps, how models, tasks and times differ.
@@ -79,19 +82,33 @@ def report(
     if format is None:
         format = Format.md if output and output.suffix == ".md" else Format.html
     path = output or Path({Format.html: "report.html", Format.md: "report.md"}.get(format, "figures"))
+    _check(path, format, overwrite=overwrite)
     with Registry(registry) as store:
         chosen = [store.get(run) for run in runs] if runs else find_runs(store, filters, limit=limit)[::-1]
         story = tell(list({run.id: run for run in chosen}.values()), store, types=filters["type"] or "*")
 
     looks = {} if theme is Theme.auto else {"theme": theme.value}
     command = shlex.join(["plop", "report", *(runs or []), *_words({**given, "title": title, **looks})])
-    _write(story, path, format, command=command, title=title, theme=theme)
-    typer.echo(path)
+    _write(story, path, format, command=command, title=title, theme=theme, overwrite=overwrite)
+    say(str(path))
     if open:
         webbrowser.open(path.resolve().as_uri())
 
 
-def _write(story: Story, path: Path, format: Format, *, command: str, title: str, theme: Theme) -> None:
+def _check(path: Path, format: Format, *, overwrite: bool) -> None:
+    """What can be wrong is said before the work."""
+    from plop_cli import files
+
+    _now()
+    if format in (Format.html, Format.md):
+        files.check_new(path, force=overwrite)
+    elif path.suffix == f".{format.value}":
+        raise PlopError(f"{path} cannot hold all figures; give a folder, such as -o {path.stem}")
+
+
+def _write(
+    story: Story, path: Path, format: Format, *, command: str, title: str, theme: Theme, overwrite: bool
+) -> None:
     from plop_cli import files
     from plop_cli.report import page
 
@@ -100,10 +117,8 @@ def _write(story: Story, path: Path, format: Format, *, command: str, title: str
         files.write(path, rendered.encode())
     elif format is Format.md:
         files.write(path, page.render_markdown(story, written=_now(), command=command, title=title).encode())
-    elif path.suffix == f".{format.value}":
-        raise PlopError(f"{path} cannot hold all figures; give a folder, such as -o {path.stem}")
     else:
-        files.write_all(path, page.pictures(story, format.value))
+        files.write_all(path, page.pictures(story, format.value), force=overwrite)
 
 
 def _now() -> datetime:
@@ -112,7 +127,7 @@ def _now() -> datetime:
         return datetime.fromtimestamp(int(os.environ["SOURCE_DATE_EPOCH"]), UTC)
     except KeyError:
         return datetime.now(UTC)
-    except ValueError:
+    except (ValueError, OverflowError, OSError):  # no number, or one that is in no calendar
         raise PlopError("$SOURCE_DATE_EPOCH is no number of seconds; mend or unset it") from None
 
 

@@ -3,53 +3,55 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from plop_cli.cli.console import err, warn
-from plop_cli.cli.filters import RegistryOption
+from plop_cli.cli.console import err, say
+from plop_cli.cli.filters import Filters, RegistryOption
+from plop_cli.cli.filters import filters as filter_options
+from plop_cli.cli.groups import expanding
 from plop_cli.errors import PlopError
 from plop_cli.printable import printable
-from plop_registry import RegistryError
-
-if TYPE_CHECKING:
-    from plop_registry import Registry, Run
+from plop_cli.words import counted
 
 
+@expanding(filters=filter_options)
 def rm(
     runs: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="RUN", help="Ids, their first digits, [bold]latest[/bold], or MODEL/TASK.", show_default=False
-        ),
-    ],
+        list[str] | None,
+        typer.Argument(metavar="RUN", help="Ids, their first digits, [bold]latest[/bold], names, or MODEL/TASK."),
+    ] = None,
+    *,
+    filters: Filters,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be removed, and remove nothing.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     registry: RegistryOption = None,
 ) -> None:
-    """Remove runs for good, asking first.
+    """Remove runs for good, asking first: those that are named, or all that fit the filters of history.
 
-    Example: [bold]plop rm 3f2a1b4c 9d0e[/bold]
+    Examples: [bold]plop rm 3f2a1b4c 9d0e[/bold], [bold]plop rm --model 'run' --until 30d --dry-run[/bold]
     """
+    from plop_cli.runs.selection import find_runs
     from plop_cli.tables.history import history_table
     from plop_registry import Registry
 
+    given = [name for name, value in filters.items() if value is not None]
+    if bool(runs) == bool(given):
+        raise typer.BadParameter("give RUNs to remove, or filters, one of the two", param_hint="RUN")
     with Registry(registry) as store:
-        doomed = dict.fromkeys(map(store.resolve, runs))
-        if not yes:
-            err().print(history_table(list(_sound(store, doomed)), [], width=err().width))
+        named = dict.fromkeys(map(store.resolve, runs)) if runs else None
+        # Damaged ones can be removed too: they are told, as everywhere, but have no row.
+        found = find_runs(store, filters) if named is None else [run for run in store.runs() if run.id in named]
+        ids = [run.id for run in found] if named is None else list(named)
+        if dry_run or not yes:
+            err().print(history_table(found, [], width=err().width))
+        if not dry_run and not yes:
             if not sys.stdin.isatty():
                 raise PlopError("nobody can be asked whether to remove these; give --yes")
-            typer.confirm(printable(f"Remove {len(doomed)} of the runs in {store.url}?"), abort=True, err=True)
-        removed = store.remove(doomed)
-    typer.echo(f"{removed} removed")
-
-
-def _sound(store: Registry, ids: Iterable[str]) -> Iterator[Run]:
-    """Those of the runs that can be shown; damaged ones are named, and can be removed like the others."""
+            typer.confirm(printable(f"Remove {len(ids)} of the runs in {store.url}?"), abort=True, err=True)
+        names = {run.id: f" {run.model_name}/{run.task_name}" for run in found}
+        removed = 0 if dry_run else store.remove(ids)
     for run_id in ids:
-        try:
-            yield store.get(run_id)
-        except RegistryError as error:
-            warn(str(error))
+        say(f"{run_id}{names.get(run_id, '')}")
+    say(f"{counted(len(ids), 'run')} would be removed" if dry_run else f"{removed} removed")

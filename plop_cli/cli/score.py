@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.console import Group
 
 from plop_cli.cli import options
 from plop_cli.cli.cells import scored_cells
-from plop_cli.cli.console import fail, note, out, print_json, warn
+from plop_cli.cli.console import fail, out, warn
+from plop_cli.cli.console import note as remark
 from plop_cli.cli.filters import RegistryOption
+from plop_cli.cli.formats import Format, FormatOption, emit
 from plop_cli.cli.groups import expanding
 from plop_cli.models.options import Loading
+from plop_cli.processes import rank
 
 if TYPE_CHECKING:
     from plop_cli.runs.grid import Cell
-    from plop_registry import Run
+    from plop_registry import Registry, Run
 
 
 @expanding(scoring=options.scoring, loading=options.loading)
@@ -49,12 +54,17 @@ def score(
     ] = None,
     nfn_map: options.Map = False,
     by: options.By = options.Rows.type,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+    format: FormatOption = Format.table,
+    json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
     list_modules: Annotated[
         bool, typer.Option("--list-modules", help="Show what would be scored and what not; no weights are loaded.")
     ] = False,
     registry: RegistryOption = None,
-    force: Annotated[bool, typer.Option("--force", help="Score anew what the registry already has.")] = False,
+    rescore: Annotated[
+        bool, typer.Option("--rescore", "--force", help="Score anew what the registry already has.")
+    ] = False,
+    name: options.Name = None,
+    note: options.Note = None,
 ) -> None:
     """Score MODELs on TASKs: one forward pass each, NFN by module type, lowest first.
 
@@ -62,8 +72,11 @@ def score(
 
     Example: [bold]plop score demo --task sample/math --map[/bold]
     """
+    if json and format not in (Format.table, Format.json):
+        raise typer.BadParameter(f"--json and --format {format} cannot both be meant", param_hint="--format")
+    format = Format.json if json else format
     if list_modules:
-        _list_modules(models, loading, include or [], json=json)
+        _list_modules(models, loading, include or [], format)
         return
     if not tasks:
         raise typer.BadParameter("give at least one, such as --task math or --task sample/math", param_hint="--task")
@@ -74,25 +87,35 @@ def score(
         **scoring,
         include=tuple(include or ()),
         loading=loading,
-        force=force,
+        force=rescore,
         until=confidence if until_decided else None,
     )
-    cells = []
+    cells, alone = [], len(models) * len(tasks) == 1
     with Registry(registry) as store:
         for cell in scored_cells(models, tasks, request, store):
-            cells.append(cell)
-            _say(cell, alone=len(models) * len(tasks) == 1)
-            if cell.run and not json:
-                _show(cell.run, by=by.value, nfn_map=nfn_map)
-    runs = [cell.run.to_dict(cached=cell.cached) for cell in cells if cell.run]
+            cells.append(_remarked(cell, store, name, note))
+            _say(cells[-1], alone=alone)
+            if cells[-1].run and format is Format.table:
+                _show(cells[-1].run, by=by.value, nfn_map=nfn_map)
+    scored = [cell for cell in cells if cell.run]
+    if format is not Format.table:
+        _print(scored, format, by=by.value, alone=alone)
     failed = [cell for cell in cells if cell.error]
-    if json:
-        print_json(runs[0] if len(runs) == 1 and len(models) * len(tasks) == 1 else runs)
     if failed:
-        if len(failed) > 1 or runs:
+        if len(failed) > 1 or scored:
             names = ", ".join(f"{cell.model} on {cell.task}" for cell in failed)
-            fail(f"{len(failed)} of {len(failed) + len(runs)} failed: {names}")
+            fail(f"{len(failed)} of {len(failed) + len(scored)} failed: {names}")
         raise typer.Exit(1)
+
+
+def _remarked(cell: Cell, store: Registry, name: str | None, note: str | None) -> Cell:
+    """The cell whose run, new or known, is called so. Of several processes the first alone writes."""
+    said: dict[str, Any] = {key: text for key, text in (("name", name), ("note", note)) if text is not None}
+    if cell.run is None or not cell.run.id or not said:
+        return cell
+    if rank() == 0:
+        store.describe([cell.run.id], **said)
+    return replace(cell, run=replace(cell.run, **said))
 
 
 def _say(cell: Cell, *, alone: bool) -> None:
@@ -102,31 +125,46 @@ def _say(cell: Cell, *, alone: bool) -> None:
     for warning in cell.run.warnings if cell.run else ():
         warn(warning)
     if cell.cached:
-        note(f"{cell.model} on {cell.task} is answered from the registry; --force scores anew")
+        remark(f"{cell.model} on {cell.task} is answered from the registry; --rescore scores anew")
 
 
 def _show(run: Run, *, by: str, nfn_map: bool) -> None:
     from plop_cli.tables.run import nfn_map as map_table
     from plop_cli.tables.run import run_table
 
-    out().print(run_table(run, by=by))
+    out().print(run_table(run, by=by, width=out().width))
     if nfn_map:
-        out().print(map_table(run))
+        out().print(map_table(run, width=out().width))
 
 
-def _list_modules(models: list[str], loading: Loading, include: list[str], *, json: bool) -> None:
+def _print(cells: list[Cell], format: Format, *, by: str, alone: bool) -> None:
+    """One run is an object, those of a grid are a list; as rows, each says which run it is of."""
+    from plop_cli.tables.rows import run_rows
+
+    runs = [(cell.run, cell.cached) for cell in cells if cell.run]
+    documents = [run.to_dict(cached=cached) for run, cached in runs]
+    emit(
+        format,
+        document=lambda: documents[0] if alone and documents else documents,
+        rows=lambda: [
+            {"run_id": run.id, "model": run.model_name, "task": run.task_name, **row}
+            for run, _ in runs
+            for row in run_rows(run, by)
+        ],
+    )
+
+
+def _list_modules(models: list[str], loading: Loading, include: list[str], format: Format) -> None:
     from plop_cli.models.loading import skeleton
     from plop_cli.models.source import identify
     from plop_cli.network.modules import linear_modules
     from plop_cli.tables.catalogue import modules_dict, modules_table
 
-    documents = []
-    for model in models:
-        source = identify(model, loading)
-        modules, skipped = linear_modules(skeleton(source, loading), include)
-        if json:
-            documents.append(modules_dict(model, modules, skipped))
-        else:
-            out().print(modules_table(model, modules, skipped))
-    if json:
-        print_json(documents[0] if len(documents) == 1 else documents)
+    found = [(model, *linear_modules(skeleton(identify(model, loading), loading), include)) for model in models]
+    documents = [modules_dict(*each) for each in found]
+    emit(
+        format,
+        table=lambda width: Group(*(modules_table(*each, width=width) for each in found)),
+        document=lambda: documents[0] if len(documents) == 1 else documents,
+        rows=lambda: [{"model": each["model"], **module} for each in documents for module in each["modules"]],
+    )

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from plop_cli.cli import options
-from plop_cli.cli.console import out, say
+from plop_cli.cli.console import note, out, say
 from plop_cli.cli.filters import RegistryOption
 from plop_cli.cli.formats import Format, FormatOption, emit
 from plop_cli.printable import short
@@ -29,6 +30,7 @@ def show(
 
     Example: [bold]plop show latest --by layer --map[/bold]
     """
+    from plop_cli.files import is_there
     from plop_cli.runs.rerun import command
     from plop_cli.tables.history import details
     from plop_cli.tables.rows import run_rows
@@ -40,12 +42,15 @@ def show(
         shown = store.get(run)
     emit(
         format,
-        table=lambda width: run_table(shown, by=by.value),
+        table=lambda width: run_table(shown, by=by.value, width=width),
         document=lambda: {**shown.to_dict(), "command": command(shown)},
         rows=lambda: run_rows(shown, by.value),
     )
     if format is Format.table:
         if nfn_map:
-            out().print(map_table(shown))
+            out().print(map_table(shown, width=out().width))
         out().print(details(shown))
+        for path in (shown.model_path, shown.adapter_path, shown.task_path):
+            if path and not is_there(Path(path)) and not is_there(Path(path.rpartition("@")[0])):
+                note(f"{path} is not there any more")
         say(short(command(shown), 20_000))  # in one line, to be copied

@@ -9,4 +9,4 @@ def tasks() -> None:
     """List the built-in tasks and what else TASK can be."""
     from plop_cli.tables.catalogue import tasks_table
 
-    out().print(tasks_table())
+    out().print(tasks_table(width=out().width))

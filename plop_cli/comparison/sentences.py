@@ -7,8 +7,9 @@ from collections.abc import Iterator, Sequence
 
 from plop_cli.comparison.values import Column, Comparison
 from plop_cli.method.choice import SETTLED
+from plop_cli.method.floor import LEAST_SAMPLES, told
 from plop_cli.runs.axes import AXES
-from plop_cli.words import listed
+from plop_cli.words import counted, listed
 
 
 def sentence(columns: Sequence[Column], baseline: Column, by: str) -> str:
@@ -27,8 +28,10 @@ def _placement(others: Sequence[Column], baseline: Column, by: str) -> Iterator[
     what = by if by in AXES else "run"
     yield f"The placement changes with the {what}: against {baseline.name}, {'; '.join(moves)}."
     for column in (baseline, *changed):
-        confidence = column.run.confidence
-        if confidence is not None and confidence < SETTLED:
+        confidence = told(column.run.confidence, column.run.samples)
+        if column.run.samples < LEAST_SAMPLES:
+            yield f"How sure the set of {column.name} is cannot be told from {counted(column.run.samples, 'text')}."
+        elif confidence is not None and confidence < SETTLED:
             yield f"The set of {column.name} is not settled: it holds in {confidence:.0%} of resamples."
 
 

@@ -21,12 +21,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from plop_cli.method.estimates import Array, by_type, default_count, influence, module_means, resampled_types
+from plop_cli.method.floor import LEAST_SAMPLES
 from plop_registry import SampleMatrix
 
 Mask = NDArray[np.bool_]
-
-LEAST_SAMPLES = 8
-"""From fewer, nothing is chosen: their spread is not known well enough to say how sure a choice is."""
 
 SETTLED = 0.95
 """A set that fewer redraws than this choose is too close to call."""
@@ -96,7 +94,8 @@ class Choice:
     """What was chosen among the units, best first. `nfn` is the mean over the tasks, lowest first.
 
     `frequency` is how often a unit is in when the samples are drawn again, `confidence` the share of such draws that
-    choose the very same set; empty and NaN where the choice is the user's own.
+    choose the very same set; empty and NaN where the choice is the user's own, and NaN for all units where there are
+    fewer than `LEAST_SAMPLES`.
     """
 
     nfn: dict[str, float]
@@ -119,14 +118,14 @@ def looks(samples: int, until: float) -> list[tuple[int, float]]:
 
 
 def choose(tasks: Sequence[Samples], rule: Rule, *, seed: int = 0) -> Choice:
-    """Apply `rule` to the mean over `tasks`, which have the same units. One sample does not tell how sure that is."""
+    """Apply `rule` to the mean over `tasks`, which have the same units. Under `LEAST_SAMPLES`, how sure is not told."""
     units = [unit for unit in tasks[0].nfn if unit not in rule.exclude]
     nfn = np.mean([[task.nfn[unit] for unit in units] for task in tasks], axis=0)
     inside = rule.mask(nfn)
     order = np.argsort(nfn, kind="stable")
     values = {units[index]: float(nfn[index]) for index in order}
     chosen = rule.chosen(values)
-    if min(len(task.sums) for task in tasks) < 2:
+    if min(len(task.sums) for task in tasks) < LEAST_SAMPLES:
         return Choice(values, chosen, dict.fromkeys(units, math.nan))
     redrawn = rule.mask(np.mean([_redrawn(task, units, seed + index) for index, task in enumerate(tasks)], axis=0))
     confidence = float((redrawn == inside).all(axis=1).mean())
@@ -137,9 +136,8 @@ def choose(tasks: Sequence[Samples], rule: Rule, *, seed: int = 0) -> Choice:
 
 def sure(types: Sequence[str], matrix: SampleMatrix, rule: Rule, *, seed: int = 0) -> float:
     """The confidence in what `rule` chooses by one task's samples; 0 where they say nothing yet."""
-    if not types or len(matrix.sums) < LEAST_SAMPLES:
-        return 0.0
-    return choose([Samples.of(matrix, types)], rule, seed=seed).confidence
+    confidence = choose([Samples.of(matrix, types)], rule, seed=seed).confidence if types else math.nan
+    return 0.0 if math.isnan(confidence) else confidence
 
 
 def _redrawn(task: Samples, units: list[str], seed: int) -> Array:

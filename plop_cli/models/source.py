@@ -16,6 +16,7 @@ from typing import Any
 
 from plop_cli import hub
 from plop_cli.errors import PlopError
+from plop_cli.files import expanded
 from plop_cli.models import checkpoint, quantization, repository
 from plop_cli.models.fingerprints import count_elements, hash_files
 from plop_cli.models.options import Loading
@@ -66,7 +67,7 @@ def identify(model: str, loading: Loading = Loading()) -> ModelSource:
     try:
         source = _find(model, loading)
         if loading.adapter is not None:
-            source = _adapted(_path(loading.adapter), loading, source)
+            source = _adapted(expanded(loading.adapter), loading, source)
     except OSError as error:
         raise PlopError(
             f"{model[:200]} cannot be read ({error.strerror or error}); check the path and its permissions"
@@ -82,7 +83,7 @@ def _find(model: str, loading: Loading, above: tuple[Path, ...] = ()) -> ModelSo
     """`above` are the adapters whose base this is."""
     if model == DEMO:
         return _gguf(_demo_file(), DEMO)
-    path = _path(model)
+    path = expanded(model)
     if model and path.is_dir():
         return _folder(path, loading, above)
     if path.is_file() and path.suffix == ".gguf":
@@ -93,13 +94,6 @@ def _find(model: str, loading: Loading, above: tuple[Path, ...] = ()) -> ModelSo
     if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name) or model.startswith(".") or path.suffix == ".gguf":
         raise PlopError(f"no model at {model[:200]!r}; give a folder, a .gguf file, a hub id like org/name, or `demo`")
     return _on_hub(name, loading.revision or pinned or None, loading)
-
-
-def _path(text: str) -> Path:
-    try:
-        return Path(text).expanduser()
-    except RuntimeError as error:
-        raise PlopError(f"no home folder is known for {text[:200]!r}; give the whole path") from error
 
 
 def _demo_file() -> Path:
@@ -166,7 +160,7 @@ def _with_code(revision: str, folder: Path, loading: Loading) -> str:
     if not loading.trust_remote_code:
         return revision
     for place in checkpoint.code_elsewhere(folder):
-        code = _path(place)
+        code = expanded(place)
         pinned = hash_files(sorted(code.rglob("*.py")), code) if code.is_dir() else repository.commit(place)
         revision = hashlib.sha256(f"{revision}\0{place}\0{pinned}".encode()).hexdigest()
     return revision
@@ -212,7 +206,7 @@ def _base(adapter: Path, named: dict[str, Any], loading: Loading, above: tuple[P
     if not isinstance(name, str) or not isinstance(named.get("revision"), str | None):
         raise PlopError(f"{adapter / 'adapter_config.json'} names no base model; {remedy}")
     chain = (*above, adapter.resolve())
-    if _path(name).resolve() in chain:
+    if expanded(name).resolve() in chain:
         raise PlopError(f"the base model of {adapter} is {name}, which is an adapter on top of it; {remedy}")
     try:
         return _find(name, replace(loading, revision=named.get("revision")), chain)

@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from plop_cli.errors import PlopError, no_such
-from plop_cli.method.choice import LEAST_SAMPLES, Choice, Rule, Samples, choose
+from plop_cli.method.choice import Choice, Rule, Samples, choose
+from plop_cli.method.floor import LEAST_SAMPLES
 from plop_cli.names import place_of
 from plop_cli.placement.placement import Placement
 from plop_cli.placement.ranks import Linear, Rounding, cost, rank_of, strategies
@@ -47,11 +48,11 @@ class StoredScores:
 
     @property
     def model(self) -> dict[str, str]:
-        return {"id": self.run.model_id, "architecture": self.run.architecture}
+        return {"id": self.run.model_name, "architecture": self.run.architecture}
 
     @property
     def task(self) -> str:
-        return self.run.task_id
+        return self.run.task_name
 
     @property
     def modules(self) -> tuple[ModuleScore, ...]:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from plop_cli.method.estimates import by_type
+from plop_cli.method.floor import told
 from plop_cli.method.layers import layer_means
 from plop_cli.report.palette import SERIES, Row
 from plop_cli.runs.axes import AXES
@@ -37,6 +38,11 @@ class Answer:
     def run(self) -> Run:
         """The run that counts."""
         return self.runs[-1]
+
+    @property
+    def confidence(self) -> float | None:
+        """How sure that is; None where its texts are too few to say."""
+        return told(self.run.confidence, self.run.samples)
 
     @property
     def chosen(self) -> list[TypeScore]:
@@ -97,7 +103,7 @@ class Pick:
     @property
     def confidence(self) -> float | None:
         """That of the least sure task; None where one is unknown."""
-        known = [answer.run.confidence for answer in self.answers if answer.run.confidence is not None]
+        known = [answer.confidence for answer in self.answers if answer.confidence is not None]
         return min(known) if len(known) == len(self.answers) else None
 
 

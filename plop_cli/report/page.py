@@ -23,6 +23,7 @@ from markupsafe import Markup
 
 from plop_cli.method.choice import SETTLED
 from plop_cli.method.estimates import RESAMPLES
+from plop_cli.method.floor import LEAST_SAMPLES
 from plop_cli.method.significance import LEVEL
 from plop_cli.names import place_of
 from plop_cli.placement.peft import arguments
@@ -102,7 +103,7 @@ def _told(story: Story, written: datetime, command: str, title: str) -> dict[str
         "title": title or f"Where LoRA belongs: {models} on {tasks}",
         "story": story,
         "cards": len(story.picks) <= _CARDS,
-        "commands": [*dict.fromkeys(score_command(answer.run) for answer in story.answers), command],
+        "commands": [*dict.fromkeys(score_command(answer.run, paths=False) for answer in story.answers), command],
         "written": written,
         "version": __version__,
         "resamples": RESAMPLES,
@@ -190,7 +191,7 @@ def _config(answer: Answer) -> str:
 
 def _sureness(confidence: float | None) -> str:
     if confidence is None:
-        return "How sure this is cannot be told from one text."
+        return f"How sure this is cannot be told from fewer than {LEAST_SAMPLES} texts."
     verdict = "Settled" if confidence >= SETTLED else "Open: score more texts"
     return f"{verdict}. The same set in {round(confidence * RESAMPLES):,} of {RESAMPLES:,} resamples of the texts."
 

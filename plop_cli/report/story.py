@@ -155,11 +155,11 @@ def _answers(runs: Sequence[Run]) -> list[Answer]:
     """An answer for each model and task; a model that was scored in several dtypes is several."""
     dtypes = defaultdict[str, set[str]](set)
     for run in runs:
-        dtypes[run.model_id].add(AXES["dtype"](run))
+        dtypes[run.model_name].add(AXES["dtype"](run))
     told = defaultdict[str, dict[str, list[Run]]](lambda: defaultdict(list))
     for run in runs:
-        model = f"{run.model_id} {AXES['dtype'](run)}" if len(dtypes[run.model_id]) > 1 else run.model_id
-        told[model][run.task_id].append(run)
+        model = f"{run.model_name} {AXES['dtype'](run)}" if len(dtypes[run.model_name]) > 1 else run.model_name
+        told[model][run.task_name].append(run)
     return [
         Answer(model, task, tuple(in_training_order(group)))
         for model, tasks in told.items()
@@ -179,9 +179,9 @@ def _named(run: Run) -> Run:
     """The run with no name longer than a page can hold."""
     return replace(
         run,
-        model_id=short(run.model_id),
-        model_label=short(run.model_label),
-        task_id=short(run.task_id),
+        model_id=short(run.model_name),
+        model_label=short(run.label_name),
+        task_id=short(run.task_name),
         types=tuple(replace(score, type=short(score.type)) for score in run.types),
         modules=tuple(replace(module, type=short(module.type), name=short(module.name)) for module in run.modules),
     )

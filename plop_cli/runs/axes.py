@@ -9,9 +9,9 @@ from plop_cli.printable import short
 from plop_registry import Run
 
 AXES: dict[str, Callable[[Run], str]] = {
-    "model": lambda run: run.model_id,
-    "revision": lambda run: run.model_label or run.model_revision[:8],
-    "task": lambda run: run.task_id,
+    "model": lambda run: run.model_name,
+    "revision": lambda run: run.label_name or run.model_revision[:8],
+    "task": lambda run: run.task_name,
     "dtype": lambda run: str(run.settings.get("quantization") or run.dtype),
 }
 """Each axis and a run's value on it, as people call it."""

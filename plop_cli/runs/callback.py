@@ -17,7 +17,7 @@ from plop_cli.network.adapters import merged
 from plop_cli.network.randomness import same_randomness
 from plop_cli.network.weights import WeightsHash
 from plop_cli.runs.exchange import keep
-from plop_cli.runs.identity import Identity
+from plop_cli.runs.identity import Identity, resolved
 from plop_cli.scoring.score import score
 from plop_cli.texts.tasks import Task, load_task
 from plop_registry import Registry, RegistryError
@@ -121,6 +121,7 @@ class PlopCallback(TrainerCallback):  # type: ignore[misc]
             model_revision=self._weights.revision(model),
             task=task,
             settings=scores.settings,
+            places={"model_path": resolved(Path(args.output_dir) / f"checkpoint-{state.global_step}")},
         )
         with self._registry as registry:
             keep(registry, identity.run(scores), scores.matrix)

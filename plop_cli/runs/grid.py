@@ -22,7 +22,7 @@ from plop_cli.models.quantization import package_of
 from plop_cli.models.source import ModelSource, identify
 from plop_cli.processes import ALONE, Group, own_device, rank, size
 from plop_cli.runs.exchange import keep
-from plop_cli.runs.identity import Identity
+from plop_cli.runs.identity import Identity, places
 from plop_cli.scoring.settings import settings
 from plop_cli.texts.tasks import Task, load_task
 from plop_cli.texts.text import text_ids
@@ -82,6 +82,8 @@ class _Job:
     source: ModelSource
     loading: Loading
     task: Task
+    given: str
+    """The task as it was asked for."""
     request: Request
 
     def identity(self, samples: int | None = None, *, skipped: bool = False) -> Identity:
@@ -104,6 +106,7 @@ class _Job:
                 quantization=self.source.quantization,
                 adapter=self.source.adapter_hash,
             ),
+            places=places(self.source, self.given),
         )
 
     def identities(self, samples: int | None = None) -> list[Identity]:
@@ -151,10 +154,10 @@ def score_grid(
             if isinstance(task, str):
                 yield Cell(model, name, error=task)
                 continue
-            job = _Job(model, source, loading, task, request)
+            job = _Job(model, source, loading, task, name, request)
             known = scored.get(job.identity().key)
             if not request.force and (run := known or _stored(job, registry)):
-                yield Cell(model, name, _as_asked(run, job, registry, note), cached=True)
+                yield Cell(model, name, _as_asked(job.identity(), run, registry, note), cached=True)
             else:
                 jobs.append(job)
         if jobs:
@@ -217,26 +220,25 @@ def _stored(job: _Job, registry: Registry) -> Run | None:
     return None
 
 
-def _as_asked(run: Run, job: _Job, registry: Registry, note: Callable[[str], None]) -> Run:
-    """The run under the name that was asked for: the same weights may be stored as another's, a last checkpoint's.
+def _as_asked(identity: Identity, run: Run, registry: Registry, note: Callable[[str], None]) -> Run:
+    """The run that answers, under the name that was asked for.
 
-    It is kept under each of its names, so that whoever looks for one finds it; all else of it stays the same, so that
-    asking again changes nothing.
+    The same weights in another folder, or of a checkpoint of another name, are stored as a run of their own: whoever
+    asked will look for it there. Where that cannot be, the answer is the run as it is called.
     """
-    named = replace(run, model_id=job.source.id, model_label=job.source.label)
-    if named == run:
+    if identity.names(run):
         return run
-    same = (named.model_id, named.model_label, named.key, named.created_at)
-    for other in registry.runs(revision=run.model_revision):
-        if (other.model_id, other.model_label, other.key, other.created_at) == same:
-            return registry.get(other.id)
+    for known in registry.runs(key=run.key):
+        if identity.names(known):
+            return registry.get(known.id)
+    own = identity.called(run)
     if rank() > 0:
-        return named
+        return own
     try:
-        return registry.add(named, registry.matrix(run.id))
+        return registry.add(own, registry.matrix(run.id))
     except RegistryError as error:
-        note(f"the run is not recorded as {job.source}, only as {run.model_id}: {error}")
-        return named
+        note(f"the run is not recorded as {own.model_id} on {own.task_id}, only under its other name: {error}")
+        return run
 
 
 def _score(

@@ -17,9 +17,14 @@ _LOAD_IN = {name: wanted for wanted, name in LOAD_IN.items()}
 """A checkpoint may be quantized to these already; `plop score` then says to leave the option out."""
 
 
-def command(run: Run) -> str:
-    """A line for the shell. A folder or file is called by its name alone: where it lies is not kept."""
-    words = ["plop", "score", _model(run), *_task(run.task_id)]
+def command(run: Run, *, paths: bool = True) -> str:
+    """A line for the shell.
+
+    Without `paths`, for the eyes of others, a folder or file is called by its name alone; so are those of older runs,
+    of which no more is known.
+    """
+    model, adapter, file = (run.model_path, run.adapter_path, run.task_path) if paths else ("", "", "")
+    words = ["plop", "score", model or _model(run), *_task(run.task_id, file)]
     for name in ("samples", "max_length", "seed", "dtype"):
         if (value := run.settings.get(name)) is not None:
             words += [f"--{name.replace('_', '-')}", str(value)]
@@ -32,7 +37,7 @@ def command(run: Run) -> str:
     if load_in := _LOAD_IN.get(str(run.settings.get("quantization"))):
         words += ["--load-in", load_in]
     if run.settings.get("adapter") and not _is_checkpoint(run):
-        words += ["--adapter", run.model_label]
+        words += ["--adapter", adapter or run.model_label]
     for tower in run.settings.get("include", ()):
         words += ["--include", tower]
     return shlex.join(words)
@@ -48,11 +53,15 @@ def _is_checkpoint(run: Run) -> bool:
     return run.model_label.startswith("checkpoint-")
 
 
-def _task(task: str) -> list[str]:
+def _task(task: str, path: str) -> list[str]:
     """The id of a file, folder or pipe is NAME, NAME:COLUMN or NAME:TEMPLATE; every other id is what --task takes."""
     name, _, how = task.partition(":")
-    if not how or ("/" in name and not format_of(Path(name))):
+    if path:
+        name, how = path, task.removeprefix(path.rpartition("/")[2]).removeprefix(":")
+    elif not how or ("/" in name and not format_of(Path(name))):
         return ["--task", task]
+    if not how:
+        return ["--task", name]
     if "{" in how:
         return ["--task", name, "--template", how.replace("\\", r"\\")]  # which the option decodes
     return ["--task", name, "--column", how]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from fnmatch import fnmatchcase
 from typing import Any, NoReturn
@@ -18,6 +18,10 @@ from plop_registry import Registry, Run, SampleMatrix
 
 _HELD = {"model": ["task"], "task": ["model"], "revision": ["model", "task"], "dtype": ["model", "task"]}
 """For each axis of a comparison, those on which all of its runs must be at one place."""
+
+
+_NAMED: dict[str, Callable[[Run], str]] = {**AXES, "name": lambda run: run.name, "note": lambda run: run.note}
+"""What a filter of this name looks at."""
 
 
 def find_runs(registry: Registry, filters: Mapping[str, Any], *, limit: int | None = None) -> list[Run]:
@@ -51,7 +55,9 @@ def _known(runs: Sequence[Run], name: str, value: object) -> str:
     """What there is instead: the nearest name, or some; the time that the runs, newest first, are of."""
     if isinstance(value, datetime):
         return f"the runs are of {_seconds(runs[-1].created_at)} to {_seconds(runs[0].created_at)}"
-    names = set(types_of(runs, "*") if name == "type" else map(AXES[name], runs))
+    names = set(types_of(runs, "*") if name == "type" else map(_NAMED[name], runs)) - {""}
+    if not names:
+        return f"no run has a {name}; plop score --{name} gives it one"
     near = difflib.get_close_matches(str(value), names, n=1, cutoff=0.4)
     return f"did you mean {near[0]!r}?" if near else f"there is {', '.join(sorted(names)[:5])}"
 
@@ -62,7 +68,7 @@ def _seconds(moment: datetime) -> str:
 
 def newest_first(runs: Sequence[Run]) -> list[Run]:
     """Runs in the order of the history: those of one model on one task by checkpoint, others by time as they come."""
-    places = {(run.model_id, run.task_id) for run in runs}
+    places = {(run.model_name, run.task_name) for run in runs}
     return in_training_order(runs)[::-1] if len(places) == 1 else list(runs)
 
 

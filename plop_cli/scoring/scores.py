@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from plop_cli.method.floor import LEAST_SAMPLES
 from plop_cli.version import __version__
 from plop_registry import ModuleScore, PartScore, Run, SampleMatrix, Skipped, TypeScore
 
@@ -83,7 +84,9 @@ class Course:
             yield f"{self.cut} of {self.scored} texts were cut at {self.max_length} tokens (--max-length)"
         if self.fitted:
             yield f"{self.budget} tokens did not fit in memory at once: went on with {self.fitted} (--batch-tokens)"
-        if self.until is not None:
+        if self.until is not None and self.scored < LEAST_SAMPLES:
+            yield f"{self.scored} texts are too few to say how sure the set is; give {LEAST_SAMPLES} or more"
+        elif self.until is not None:
             known = f"the chosen set is the same in {self.decided:.1%} of resamples"
             if self.decided >= self.until:
                 yield f"{self.scored} of at most {self.texts} texts were scored: {known}"

@@ -9,27 +9,45 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from plop_cli.tables.plain import plain_table
+from plop_cli.tables.fit import WIDE, Row, cut, drop, fitted, wrap
 from plop_registry import Skipped
 
 if TYPE_CHECKING:
     from plop_cli.network.modules import LinearModule
 
 
-def modules_table(model: str, modules: Sequence[LinearModule], skipped: Sequence[Skipped]) -> RenderableType:
+def modules_table(
+    model: str, modules: Sequence[LinearModule], skipped: Sequence[Skipped], *, width: int = WIDE
+) -> RenderableType:
     """What would be scored, under which type, and what is skipped and why."""
-    table = plain_table("type", ">modules", "layers", "out × in", "such as")
-    table.title = f"{model}: {len(modules)} modules are scored"
+    rows = []
     for name in dict.fromkeys(module.type for module in modules):
         members = [module for module in modules if module.type == name]
         shapes = dict.fromkeys(f"{module.out_features} × {module.in_features}" for module in members)
         layers = [module.layer for module in members if module.layer is not None]
-        span = f"{min(layers)}–{max(layers)}" if layers else "–"
-        table.add_row(name, str(len(members)), span, ", ".join(shapes), members[0].name)
-    left = plain_table(">modules", "such as", "not scored, because")
-    for reason, count in Counter(skip.reason for skip in skipped).items():
-        left.add_row(str(count), next(skip.name for skip in skipped if skip.reason == reason), reason)
-    return Group(table, left) if skipped else table
+        cells = {
+            "type": name,
+            "modules": str(len(members)),
+            "layers": f"{min(layers)}–{max(layers)}" if layers else "–",
+            "out × in": ", ".join(shapes),
+            "such as": members[0].name,
+        }
+        rows.append(Row(cells))
+    headers = ("type", ">modules", "layers", "out × in", "such as")
+    table = fitted(headers, rows, width, [*cut("such as"), *drop("such as", "layers", "out × in"), *cut("type")])
+    table.title = f"{model}: {len(modules)} modules are scored"
+    left = [
+        Row(
+            {
+                "modules": str(count),
+                "such as": next(skip.name for skip in skipped if skip.reason == reason),
+                "not scored, because": reason,
+            }
+        )
+        for reason, count in Counter(skip.reason for skip in skipped).items()
+    ]
+    give = [*cut("such as"), *drop("such as"), *wrap("not scored, because")]
+    return Group(table, fitted((">modules", "such as", "not scored, because"), left, width, give)) if skipped else table
 
 
 def modules_dict(model: str, modules: Sequence[LinearModule], skipped: Sequence[Skipped]) -> dict[str, Any]:
@@ -42,15 +60,14 @@ def modules_dict(model: str, modules: Sequence[LinearModule], skipped: Sequence[
     }
 
 
-def tasks_table() -> RenderableType:
+def tasks_table(*, width: int = WIDE) -> RenderableType:
     """The built-in tasks with their sources, and what else TASK can be."""
     from plop_cli.texts.presets import PRESETS, SAMPLES
 
-    table = plain_table("task", "texts", "source")
-    for name, preset in PRESETS.items():
-        table.add_row(name, preset.about, preset.source)
-    for name, about in SAMPLES.items():
-        table.add_row(name, about, "in this package; needs no hub")
+    tasks = [(name, preset.about, preset.source) for name, preset in PRESETS.items()]
+    tasks += [(name, about, "in this package; needs no hub") for name, about in SAMPLES.items()]
+    rows = [Row({"task": name, "texts": about, "source": source}) for name, about, source in tasks]
+    table = fitted(("task", "texts", "source"), rows, width, [*wrap("source", "texts"), *drop("source")])
     return Group(
         table,
         Text(

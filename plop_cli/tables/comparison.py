@@ -12,57 +12,75 @@ from rich.text import Text
 from plop_cli.comparison.sentences import basis
 from plop_cli.comparison.values import Column, Comparison
 from plop_cli.method.significance import LEVEL
+from plop_cli.tables.fit import shortened
 from plop_cli.tables.plain import CHOSEN, plain_table, plus_minus
 from plop_cli.tables.rows import to_markdown
 from plop_cli.words import listed
 
-_TYPE, _RUN = 14, 19  # what the first column and a run's take at least, padding included
+_RUN, _BRIEF = 19, 12  # what a run's column takes at least, padding included: with standard errors, and without
 
 
 def comparison_table(comparison: Comparison, *, width: int) -> RenderableType:
     """Types down, runs across: NFN, and under it the difference to the baseline; then what it means.
 
-    Runs that do not fit into `width` go into tables of their own, each beside the baseline again.
+    Runs that do not fit into `width` go into tables of their own, each beside the baseline again. Where not even one
+    fits beside it, standard errors are left out.
     """
-    room = max(1, (width - _TYPE) // _RUN - 1)
+    first = max(map(len, ["ranking τ", *comparison.types])) + 4
+    brief = first + 2 * _RUN > width
+    least = _BRIEF if brief else _RUN
+    room = max(1, (width - first) // least - 1)
     starts = range(0, len(comparison.others), room)
     parts = [[comparison.baseline, *comparison.others[start : start + room]] for start in starts]
-    tables = [_table(comparison, [column for column in comparison.columns if column in part]) for part in parts]
+    tables = []
+    for part in parts:
+        columns = [column for column in comparison.columns if column in part]
+        each = (width - first) // len(columns) - 3
+        tables.append(_table(comparison, columns, each, brief=brief))
     return Group(*tables, *map(Text, _legend(comparison)), Text(comparison.sentence, style="bold"))
 
 
-def _table(comparison: Comparison, columns: Sequence[Column]) -> Table:
+def _table(comparison: Comparison, columns: Sequence[Column], each: int, *, brief: bool) -> Table:
+    """Args: `each`, what there is for each run; longer names lose their middles."""
     table = plain_table("type")
+    table.columns[0].no_wrap, table.columns[0].overflow = True, "ellipsis"
     for column in columns:
         about = f"{column.run.id[:8]}{' baseline' if column is comparison.baseline else ''}"
-        table.add_column(f"{column.name}\n{about}", justify="right", overflow="fold", min_width=_RUN - 3)
+        least = (_BRIEF if brief else _RUN) - 3
+        name = shortened(column.name, max(each, least))
+        table.add_column(f"{name}\n{about}", justify="right", overflow="fold", min_width=least)
     for name in comparison.types:
-        table.add_row(name, *(_cell(column, name) for column in columns))
+        table.add_row(name, *(_cell(column, name, brief=brief) for column in columns))
     table.add_section()
     for name, cells in _summary(comparison, columns).items():
         table.add_row(name, *cells)
     return table
 
 
-def _cell(column: Column, name: str) -> Text:
+def _cell(column: Column, name: str, *, brief: bool) -> Text:
     if name not in column.scores:
         return Text("–", style="dim")
-    cell = Text(_score(column, name), style="bold green" if column.scores[name].recommended else "")
+    cell = Text(_score(column, name, brief=brief), style="bold green" if column.scores[name].recommended else "")
     if difference := column.differences.get(name):
-        cell.append(f"\n{_difference(column, name)}", style="bold" if difference.significant else "not bold dim")
+        style = "bold" if difference.significant else "not bold dim"
+        cell.append(f"\n{_difference(column, name, brief=brief)}", style=style)
     return cell
 
 
-def _score(column: Column, name: str) -> str:
+def _score(column: Column, name: str, *, brief: bool = False) -> str:
     score = column.scores[name]
-    return f"{CHOSEN} " * score.recommended + f"{score.nfn:.3f} ± {plus_minus(score.stderr)}"
+    return f"{CHOSEN} " * score.recommended + f"{score.nfn:.3f}" + _error(score.stderr, brief=brief)
 
 
-def _difference(column: Column, name: str) -> str:
+def _difference(column: Column, name: str, *, brief: bool = False) -> str:
     difference = column.differences[name]
     if math.isnan(difference.nfn):
         return "–"
-    return "* " * difference.significant + f"{difference.nfn:+.3f} ± {plus_minus(difference.stderr)}"
+    return "* " * difference.significant + f"{difference.nfn:+.3f}" + _error(difference.stderr, brief=brief)
+
+
+def _error(value: float | None, *, brief: bool) -> str:
+    return "" if brief else f" ± {plus_minus(value)}"
 
 
 def _summary(comparison: Comparison, columns: Sequence[Column]) -> dict[str, list[str]]:

@@ -7,14 +7,23 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC
 from typing import Any
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.filesize import decimal
-from rich.measure import Measurement
 from rich.table import Column, Table
 
 from plop_cli.printable import short
-from plop_cli.tables.plain import model_name, plain_table
+from plop_cli.tables.fit import WIDE, Row, Step, cut, drop, fitted, width_of, wrap
+from plop_cli.tables.plain import model_name
 from plop_registry import Run
+
+_GIVE = [
+    *drop("note", "dtype", "texts"),
+    *wrap("LoRA into"),
+    *drop("name", "when"),
+    *cut("task", "model", "revision"),
+    *drop("LoRA into", "task", "model"),
+]
+"""In which order columns give way where they do not fit."""
 
 
 def history_table(runs: Sequence[Run], types: Sequence[str], *, width: int) -> RenderableType:
@@ -23,19 +32,22 @@ def history_table(runs: Sequence[Run], types: Sequence[str], *, width: int) -> R
         return Group()
     full, bare = history_grid(runs, types), history_grid(runs, [])
     tables = [_history(full), _history(full, _shared(full)), _history(bare), _history(bare, _shared(bare))]
-    return next((table for table in tables if _width(table) <= width), tables[-1])
+    fits = (table for table in tables if width_of(table) <= width)
+    return next(fits, None) or _history(bare, _shared(bare), width, _GIVE)
 
 
-def _history(rows: Sequence[Mapping[str, str]], shared: Mapping[str, str] | None = None) -> Table:
-    names = [name for name in rows[0] if name not in (shared or {})]
-    whole, words = ("run", "when", "dtype"), ("model", "revision", "task", "LoRA into")
-    table = plain_table(*(name if name in (*whole, *words) else f">{name}" for name in names))
-    for name, column in zip(names, table.columns, strict=True):
-        column.no_wrap = name not in words
-    for row in rows:
-        table.add_row(*(row[name] for name in names))
+def _history(
+    rows: Sequence[Mapping[str, str]],
+    shared: Mapping[str, str] | None = None,
+    width: int = WIDE,
+    give: Sequence[Step] = (),
+) -> Table:
+    left = ("run", "when", "name", "note", "dtype", "model", "revision", "task", "LoRA into")
+    names = [name for name in rows[0] if name not in (shared or {}) and any(row[name] for row in rows)]
+    headers = [name if name in left else f">{name}" for name in names]
+    table = fitted(headers, [Row(row) for row in rows], width, give)
     if shared:
-        table.title = " · ".join(f"{name} {value}" for name, value in shared.items())
+        table.title = " · ".join(f"{name} {value}" for name, value in shared.items() if value)
     return table
 
 
@@ -47,7 +59,8 @@ def _shared(rows: Sequence[Mapping[str, str]]) -> dict[str, str]:
 
 
 def history_grid(runs: Sequence[Run], types: Sequence[str]) -> list[dict[str, str]]:
-    """The cells of the history, for people: short ids, local time, three digits."""
+    """The cells of the history, for people: short ids, local time, three digits; name and note where there are any."""
+    said = [what for what in ("name", "note") if any(getattr(run, what) for run in runs)]
     rows = []
     for run in runs:
         scores = {score.type: f"{score.nfn:.3f}" for score in run.types}
@@ -55,9 +68,10 @@ def history_grid(runs: Sequence[Run], types: Sequence[str]) -> list[dict[str, st
             {
                 "run": run.id[:8],
                 "when": f"{run.created_at.astimezone():%Y-%m-%d %H:%M}",
-                "model": short(run.model_id),
-                "revision": short(run.model_label) or run.model_revision[:8],
-                "task": short(run.task_id),
+                **{what: short(getattr(run, what)) for what in said},
+                "model": short(run.model_name),
+                "revision": short(run.label_name) or run.model_revision[:8],
+                "task": short(run.task_name),
                 "texts": str(run.samples),
                 "dtype": short(run.dtype),
                 "LoRA into": ", ".join(run.recommended),
@@ -65,11 +79,6 @@ def history_grid(runs: Sequence[Run], types: Sequence[str]) -> list[dict[str, st
             }
         )
     return rows
-
-
-def _width(table: Table) -> int:
-    console = Console(width=10_000, markup=False, emoji=False)
-    return Measurement.get(console, console.options, table).maximum
 
 
 def details(run: Run) -> RenderableType:
@@ -82,9 +91,12 @@ def details(run: Run) -> RenderableType:
 
 def _details(run: Run) -> Iterator[tuple[str, str]]:
     yield "run", run.id
+    yield from ((what, text) for what, text in (("name", run.name), ("note", run.note)) if text)
     yield "scored", f"{run.created_at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC by plop {run.plop_version}"
     yield "model", f"{model_name(run)}, {run.architecture}, revision {run.model_revision}"
-    yield "task", f"{run.task_id}, revision {run.task_revision}, texts {run.texts_hash}"
+    yield "task", f"{run.task_name}, revision {run.task_revision}, texts {run.texts_hash}"
+    paths = {"lies in": run.model_path, "adapter": run.adapter_path, "texts in": run.task_path}
+    yield from ((what, path) for what, path in paths.items() if path)
     yield "settings", ", ".join(f"{name} {value}" for name, value in run.settings.items() if value is not None)
     yield "with", ", ".join(f"{name} {version}" for name, version in run.versions.items())
     for reason, count in Counter(skipped.reason for skipped in run.skipped).items():

@@ -12,19 +12,20 @@ from rich.text import Text
 
 from plop_cli.placement.placement import Placement
 from plop_cli.placement.ranks import Strategy
-from plop_cli.tables.plain import CHOSEN, plain_table
+from plop_cli.tables.fit import WIDE, Row, cut, drop, fitted, wrap
+from plop_cli.tables.plain import CHOSEN, percent, plain_table
 from plop_cli.words import listed
 
 
-def placement_table(placement: Placement) -> RenderableType:
+def placement_table(placement: Placement, *, width: int = WIDE) -> RenderableType:
     """What was chosen and how sure that is, and what each strategy would cost."""
     tasks = f" on {listed(placement.tasks)}" if placement.tasks else ""
     return Group(
         Text(f"{placement.model}{tasks}", style="bold"),
-        _types(placement) if _of_types(placement) else _places(placement),
+        _types(placement, width) if _of_types(placement) else _places(placement),
         *map(Text, sentences(placement)),
         Text("\nWhat each strategy costs, at this rank and at the rank where it is as large as this placement"),
-        _strategies(placement),
+        _strategies(placement, width),
     )
 
 
@@ -59,25 +60,25 @@ def _of_types(placement: Placement) -> bool:
     return set(placement.choice.chosen) <= {module.type for module in placement.modules}
 
 
-def _types(placement: Placement) -> Table:
+def _types(placement: Placement, width: int) -> Table:
     choice = placement.choice
     scored = not any(map(math.isnan, choice.nfn.values()))
-    table = plain_table(
-        "",
-        "type",
-        *([">NFN", *(f">{task}" for task in placement.by_task)] if scored else []),
-        *([">chosen in"] * bool(choice.frequency)),
-    )
+    rows = []
     for unit, nfn in choice.nfn.items():
         chosen = unit in choice.chosen
-        table.add_row(
-            CHOSEN if chosen else "",
-            unit,
-            *([f"{nfn:.3f}", *(f"{alone.nfn[unit]:.3f}" for alone in placement.by_task.values())] if scored else []),
-            *([f"{choice.frequency[unit]:.1%}"] if choice.frequency else []),
-            style="bold green" if chosen else "",
-        )
-    return table
+        cells = {"": CHOSEN if chosen else "", "type": unit}
+        if scored:
+            cells |= {
+                "NFN": f"{nfn:.3f}",
+                **{task: f"{alone.nfn[unit]:.3f}" for task, alone in placement.by_task.items()},
+            }
+        if choice.frequency:
+            cells["chosen in"] = percent(choice.frequency[unit])
+        rows.append(Row(cells, "bold green" if chosen else ""))
+    tasks = list(placement.by_task) if scored else []
+    headers = ["", "type", *([">NFN"] if scored else []), *(f">{task}" for task in tasks)]
+    give = [*drop(*tasks[::-1], "chosen in"), *cut("type")]
+    return fitted([*headers, *([">chosen in"] if choice.frequency else [])], rows, width, give)
 
 
 def _places(placement: Placement) -> Table:
@@ -92,21 +93,23 @@ def _places(placement: Placement) -> Table:
     return table
 
 
-def _strategies(placement: Placement) -> Table:
+def _strategies(placement: Placement, width: int) -> Table:
     """The paper's strategies, two lines each."""
-    table = plain_table("", "strategy", "types", ">rank", ">parameters", ">share", ">on disk")
+    rows = []
     for strategy in placement.strategies:
         same = set(strategy.types) == set(placement.choice.chosen)
         matched = placement.matched_rank(strategy)
         ranks = [placement.rank, *([matched] if matched and matched != placement.rank else [])]
-        table.add_row(
-            CHOSEN if same else "",
-            strategy.name,
-            "every type" if strategy.key == "all" else ", ".join(strategy.types),
-            *map("\n".join, zip(*(_size(placement, rank, strategy) for rank in ranks), strict=True)),
-            style="bold green" if same else "",
-        )
-    return table
+        sizes = map("\n".join, zip(*(_size(placement, rank, strategy) for rank in ranks), strict=True))
+        cells = {
+            "": CHOSEN if same else "",
+            "strategy": strategy.name,
+            "types": "every type" if strategy.key == "all" else ", ".join(strategy.types),
+            **dict(zip(("rank", "parameters", "share", "on disk"), sizes, strict=True)),
+        }
+        rows.append(Row(cells, "bold green" if same else ""))
+    headers = ("", "strategy", "types", ">rank", ">parameters", ">share", ">on disk")
+    return fitted(headers, rows, width, [*wrap("types"), *drop("share", "on disk", "types"), *cut("strategy")])
 
 
 def _size(placement: Placement, rank: int, strategy: Strategy) -> tuple[str, str, str, str]:

@@ -39,9 +39,14 @@ def plain_table(*headers: str) -> Table:
 
 def model_name(run: Run) -> str:
     """The model as its user would name it."""
-    return short(f"{run.model_id}@{run.model_label}" if run.model_label else run.model_id)
+    return short(f"{run.model_name}@{run.label_name}" if run.label_name else run.model_name)
 
 
 def plus_minus(value: float | None) -> str:
     """A standard error, or a dash where one sample tells none."""
     return "–" if value is None or math.isnan(value) else f"{value:.3f}"
+
+
+def percent(value: float) -> str:
+    """A share, or a dash where it cannot be told."""
+    return "–" if math.isnan(value) else f"{value:.1%}"

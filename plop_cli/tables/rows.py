@@ -13,9 +13,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC
 from typing import TYPE_CHECKING, Any
 
+from plop_cli.method.floor import told
+from plop_registry.runs import finite
+
 if TYPE_CHECKING:
     from plop_registry import ModuleScore, Run
-from plop_registry.runs import finite
 
 Row = Mapping[str, Any]
 
@@ -50,29 +52,33 @@ def _layers(run: Run) -> Sequence[Row]:
     return rows
 
 
-def without_modules(run: Run) -> Row:
-    """The JSON form of a run whose modules were not loaded."""
-    return {name: value for name, value in run.to_dict().items() if name != "modules"}
+def summary(run: Run, types: Sequence[str]) -> Row:
+    """A run on a page: what it is of, what to adapt, how sure that is, and the NFN of those of its types."""
+    return {
+        "run_id": run.id,
+        "name": run.name,
+        "note": run.note,
+        "created_at": run.created_at.astimezone(UTC).isoformat(),
+        "model": run.model_name,
+        "label": run.label_name,
+        "revision": run.model_revision,
+        "task": run.task_name,
+        "samples": run.samples,
+        "dtype": run.dtype,
+        "recommended": run.recommended,
+        "confidence": told(run.confidence, run.samples),
+        "nfn": {score.type: finite(score.nfn) for score in run.types if score.type in types},
+    }
 
 
 def history_rows(runs: Iterable[Run], types: Sequence[str]) -> list[Row]:
-    """A row for each run, with the NFN of each of these types that it has."""
-    return [
-        {
-            "run_id": run.id,
-            "created_at": run.created_at.astimezone(UTC).isoformat(),
-            "model": run.model_id,
-            "label": run.model_label,
-            "revision": run.model_revision,
-            "task": run.task_id,
-            "samples": run.samples,
-            "dtype": run.dtype,
-            "recommended": " ".join(run.recommended),
-            **dict.fromkeys(types),
-            **{score.type: finite(score.nfn) for score in run.types if score.type in types},
-        }
-        for run in runs
-    ]
+    """The same flat: a column for each of these types, and the recommended ones as words."""
+    rows: list[Row] = []
+    for run in runs:
+        row = dict(summary(run, types))
+        nfn = row.pop("nfn")
+        rows.append({**row, "recommended": " ".join(run.recommended), **dict.fromkeys(types), **nfn})
+    return rows
 
 
 def to_csv(rows: Sequence[Row]) -> str:
@@ -86,9 +92,9 @@ def to_csv(rows: Sequence[Row]) -> str:
     return stream.getvalue()
 
 
-def to_jsonl(rows: Iterable[Row]) -> str:
-    """An object on each line."""
-    return "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows)
+def to_jsonl(rows: Iterable[Row], *, ascii: bool = False) -> str:
+    """An object on each line; with `ascii`, other characters are written as escapes."""
+    return "".join(json.dumps(row, ensure_ascii=ascii, allow_nan=False) + "\n" for row in rows)
 
 
 def to_markdown(rows: Sequence[Row]) -> str:

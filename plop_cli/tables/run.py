@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from rich.color import Color
 from rich.console import Group, RenderableType
@@ -10,19 +11,22 @@ from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
+from plop_cli.method.floor import LEAST_SAMPLES, told
 from plop_cli.method.layers import layer_means
 from plop_cli.printable import short
+from plop_cli.tables.fit import WIDE, Row, cut, drop, fitted, shortened
 from plop_cli.tables.plain import CHOSEN, model_name, plain_table, plus_minus
 from plop_cli.tables.rows import run_rows
-from plop_registry import Run
+from plop_registry import Run, TypeScore
 
 _BAR = 24
+_SCALE = "0 ┄ baseline 1 ┄"
 
 
-def run_table(run: Run, *, by: str = "type") -> RenderableType:
+def run_table(run: Run, *, by: str = "type", width: int = WIDE) -> RenderableType:
     """One run: what was scored, the scores by type, layer or module, and what to adapt."""
-    rows = {"type": _types, "layer": _layers, "module": _modules}[by](run)
-    rows.title = f"{model_name(run)} on {short(run.task_id)}"
+    rows = {"type": _types, "layer": _layers, "module": _modules}[by](run, width)
+    rows.title = f"{model_name(run)} on {short(run.task_name)}"
     rows.caption = f"{run.samples} texts, {run.tokens:,} tokens, {run.dtype}, {run.duration:.1f} s on {run.device}" + (
         f", run {run.id[:8]}" if run.id else ""
     )
@@ -31,60 +35,71 @@ def run_table(run: Run, *, by: str = "type") -> RenderableType:
 
 def _advice(run: Run) -> Text:
     advice = Text.assemble("LoRA belongs into ", (", ".join(run.recommended), "bold green"))
-    if run.confidence is not None and not math.isnan(run.confidence):
-        advice.append(f" (the same set in {run.confidence:.1%} of resamples)")
+    confidence = told(run.confidence, run.samples)
+    if confidence is not None:
+        advice.append(f" (the same set in {confidence:.1%} of resamples)")
+    elif run.samples < LEAST_SAMPLES:
+        advice.append(f" (too few texts to say how sure that is: {run.samples}; {LEAST_SAMPLES} are the least)")
     return advice
 
 
-def _types(run: Run) -> Table:
+def _types(run: Run, width: int) -> Table:
     tokens = _tokens_by_type(run)
-    columns = ("", "type", ">NFN", ">±", ">modules", *([">tokens each"] if tokens else []), "0 ┄ baseline 1 ┄")
-    table = plain_table(*columns)
     top = max((score.nfn for score in run.types), default=1.0)
+    rows = []
     for score in run.types:
-        table.add_row(
-            CHOSEN if score.recommended else "",
-            score.type,
-            f"{score.nfn:.3f}",
-            plus_minus(score.stderr),
-            str(score.modules),
-            *([tokens[score.type]] if tokens else []),
-            _bar(score.nfn, max(top, 1.0)),
-            style="bold green" if score.recommended else "",
-        )
+        cells: dict[str, str | Text] = {
+            "": CHOSEN if score.recommended else "",
+            "type": score.type,
+            "NFN": f"{score.nfn:.3f}",
+            "±": plus_minus(score.stderr),
+            "modules": str(score.modules),
+            "tokens each": tokens.get(score.type, ""),
+            _SCALE: _bar(score.nfn, max(top, 1.0)),
+        }
+        rows.append(Row(cells, "bold green" if score.recommended else ""))
         for part in (part for part in run.parts if part.type == score.type):
-            blank = [""] * bool(tokens)
-            table.add_row("", f"  {part.part}", f"{part.nfn:.3f}", plus_minus(part.stderr), "", *blank, style="dim")
-    return table
+            cells = {"type": f"  {part.part}", "NFN": f"{part.nfn:.3f}", "±": plus_minus(part.stderr)}
+            rows.append(Row(cells, "dim"))
+    headers = ("", "type", ">NFN", ">±", ">modules", *([">tokens each"] if tokens else []), _SCALE)
+    return fitted(headers, rows, width, [*drop(_SCALE, "tokens each", "modules", "±"), *cut("type")])
 
 
-def _layers(run: Run) -> Table:
-    table = plain_table(">layer", ">NFN", ">modules", "lowest", "highest")
-    for row in run_rows(run, "layer"):
-        table.add_row(
-            "–" if row["layer"] is None else str(row["layer"]),
-            f"{row['nfn']:.3f}",
-            str(row["modules"]),
-            f"{row['lowest']} {row['lowest_nfn']:.3f}",
-            f"{row['highest']} {row['highest_nfn']:.3f}",
+def _layers(run: Run, width: int) -> Table:
+    rows = [
+        Row(
+            {
+                "layer": "–" if row["layer"] is None else str(row["layer"]),
+                "NFN": f"{row['nfn']:.3f}",
+                "modules": str(row["modules"]),
+                "lowest": f"{row['lowest']} {row['lowest_nfn']:.3f}",
+                "highest": f"{row['highest']} {row['highest_nfn']:.3f}",
+            }
         )
-    return table
+        for row in run_rows(run, "layer")
+    ]
+    headers = (">layer", ">NFN", ">modules", "lowest", "highest")
+    return fitted(headers, rows, width, [*drop("modules", "highest"), *cut("lowest")])
 
 
-def _modules(run: Run) -> Table:
+def _modules(run: Run, width: int) -> Table:
     uneven = bool(_tokens_by_type(run))
-    table = plain_table("", "module", ">out × in", ">NFN", ">±", *([">tokens"] if uneven else []))
     chosen = set(run.recommended)
-    for module in sorted(run.modules, key=lambda module: module.nfn):
-        table.add_row(
-            CHOSEN if module.type in chosen else "",
-            module.name,
-            f"{module.out_features} × {module.in_features}",
-            f"{module.nfn:.3f}",
-            plus_minus(module.stderr),
-            *([f"{module.tokens:,}"] if uneven else []),
+    rows = [
+        Row(
+            {
+                "": CHOSEN if module.type in chosen else "",
+                "module": module.name,
+                "out × in": f"{module.out_features} × {module.in_features}",
+                "NFN": f"{module.nfn:.3f}",
+                "±": plus_minus(module.stderr),
+                "tokens": f"{module.tokens:,}",
+            }
         )
-    return table
+        for module in sorted(run.modules, key=lambda module: module.nfn)
+    ]
+    headers = ("", "module", ">out × in", ">NFN", ">±", *([">tokens"] if uneven else []))
+    return fitted(headers, rows, width, [*drop("tokens", "out × in", "±"), *cut("module")])
 
 
 def _tokens_by_type(run: Run) -> dict[str, str]:
@@ -97,19 +112,39 @@ def _tokens_by_type(run: Run) -> dict[str, str]:
     return {type: " – ".join(f"{n:,}" for n in sorted({min(counts), max(counts)})) for type, counts in seen.items()}
 
 
-def nfn_map(run: Run) -> Table:
-    """The NFN-map (paper, Figure 4): layers down, types across, lowest type first; the digits say what colours do."""
+def nfn_map(run: Run, *, width: int = WIDE) -> RenderableType:
+    """The NFN-map (paper, Figure 4): layers down, types across, lowest type first; the digits say what colours do.
+
+    Types that do not fit into `width` go into tables of their own.
+    """
     means = layer_means(run.modules)
     reach = max((abs(math.log(max(value, 1e-6))) for value in means.values()), default=1.0) or 1.0
-    table = plain_table(
-        ">layer", *(f">{score.type}" + (f"\n{CHOSEN}" if score.recommended else "") for score in run.types)
-    )
-    table.padding = (0, 0, 0, 1)
-    table.title = f"NFN-map of {model_name(run)} on {short(run.task_id)}"
-    for layer in sorted({layer for layer, _ in means}, key=lambda layer: (layer is None, layer or 0)):
-        row = [_cell(means.get((layer, score.type)), reach) for score in run.types]
-        table.add_row("–" if layer is None else str(layer), *row)
-    return table
+    layers = sorted({layer for layer, _ in means}, key=lambda layer: (layer is None, layer or 0))
+    tables: list[Table] = []
+    for types in _across(run.types, width - len(" layer ") - 1):
+        headers = (f">{shortened(score.type, width // 2)}" + f"\n{CHOSEN}" * score.recommended for score in types)
+        table = plain_table(">layer", *headers)
+        table.padding = (0, 0, 0, 1)
+        for layer in layers:
+            cells = [_cell(means.get((layer, score.type)), reach) for score in types]
+            table.add_row("–" if layer is None else str(layer), *cells)
+        tables.append(table)
+    tables[0].title = f"NFN-map of {model_name(run)} on {short(run.task_name)}"
+    return Group(*tables)
+
+
+def _across(types: Sequence[TypeScore], room: int) -> list[list[TypeScore]]:
+    """The types in groups whose columns fit side by side."""
+    groups: list[list[TypeScore]] = [[]]
+    taken = 0
+    for score in types:
+        wide = max(len(score.type), 4) + 2
+        if groups[-1] and taken + wide > room:
+            groups.append([])
+            taken = 0
+        groups[-1].append(score)
+        taken += wide
+    return groups
 
 
 def _bar(value: float, top: float) -> Text:

@@ -14,12 +14,13 @@ if TYPE_CHECKING:
 _RUN_COLUMNS = {
     "run": "id",
     "created_at": "created_at",
-    "model": "model_id",
+    "name": "name",
+    "model": "model_name",
     "revision": "model_revision",
-    "label": "model_label",
+    "label": "label_name",
     "architecture": "architecture",
     "dtype": "dtype",
-    "task": "task_id",
+    "task": "task_name",
     "samples": "samples",
     "tokens": "tokens",
 }

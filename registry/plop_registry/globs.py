@@ -16,6 +16,12 @@ def fits(column: ColumnElement[str], pattern: str) -> ColumnElement[bool]:
     return or_(column == pattern, column.regexp_match(to_regex(pattern)))
 
 
+def ends_in(column: ColumnElement[str], pattern: str, *, but_for: str = "") -> ColumnElement[bool]:
+    """The path in `column` ends in `pattern`, whose * stays within a part, and in what fits `but_for`, a regex."""
+    body = to_regex(pattern)[1 : -len(r"\Z")].replace(".*", "[^/]*")
+    return column.regexp_match(f"^(.*/)?{body}{but_for}\\Z")
+
+
 def to_regex(pattern: str) -> str:
     """A regular expression that Python, which SQLite calls, and PostgreSQL read alike."""
     regex = "^" + re.sub(f"{_SET}|.", _part, pattern, flags=re.DOTALL) + r"\Z"

@@ -7,19 +7,20 @@ left out and named in `Reader.damaged`.
 from __future__ import annotations
 
 import math
-import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
-from sqlalchemy import Connection, Executable, Select, Table, and_, func, or_, select, text
+from sqlalchemy import Connection, Executable, Select, Table, func, select, text
 from sqlalchemy.exc import DBAPIError
 
 from plop_registry.conditions import Condition, where
 from plop_registry.damage import UNREADABLE, is_damage
 from plop_registry.errors import RegistryError
 from plop_registry.matrix import SampleMatrix
+from plop_registry.places import Names
 from plop_registry.runs import ModuleScore, PartScore, Run, Skipped, TypeScore, id_of, seal_of
 from plop_registry.schema import ANATOMIES, MODELS, MODULE_SCORES, RUNS, SAMPLE_MATRICES, TASKS, TYPE_SCORES
 
@@ -37,6 +38,9 @@ _RUN_COLUMNS = (
     TASKS.c.revision.label("task_revision"),
     TASKS.c.texts_hash,
     TASKS.c.samples,
+    MODELS.c.path.label("model_path"),
+    MODELS.c.adapter_path,
+    TASKS.c.path.label("task_path"),
 )
 
 
@@ -58,6 +62,20 @@ class Stored:
             return self.run.id == id_of(self.run.content(), self.matrix)
         except UNREADABLE:
             return False
+
+
+@dataclass(frozen=True, slots=True)
+class Called:
+    """What a run is called. `model_known` says whether it is told which of several models of one name it is of."""
+
+    id: str
+    model_name: str
+    label_name: str
+    task_name: str
+    model_known: bool
+
+    def __str__(self) -> str:
+        return f"{self.model_name}/{self.task_name}"
 
 
 class Reader:
@@ -128,26 +146,49 @@ class Reader:
         for fields in found:
             number, seal = fields.pop("number"), fields.pop("seal")
             matrix = (fields.pop("sha256") or "") if modules else None
+            fields["aliases"] = self._aliases(fields)
             yield Stored(number, _run(fields, types[number], scores[number]), seal, matrix)
 
     def ids(self, *conditions: Condition, limit: int | None = None) -> list[str]:
         """Ids of the runs that fit all conditions, damaged or not."""
         return list(self._connection.scalars(newest(select(RUNS.c.id), conditions, limit)))
 
-    def names(self) -> dict[str, str]:
-        """MODEL/TASK of every run, by id."""
-        columns = select(RUNS.c.id, MODELS.c.source, TASKS.c.source).select_from(_JOINED)
-        return {run_id: f"{model}/{task}" for run_id, model, task in self._connection.execute(newest(columns))}
+    def named(self, run: Run) -> Run:
+        """The run as it is called in this registry."""
+        fields = ("model_id", "model_label", "task_id", "model_path", "adapter_path", "task_path")
+        return replace(run, aliases=self._aliases({name: getattr(run, name) for name in fields}))
 
-    def meant_by(self, reference: str) -> list[str]:
-        """Ids of the runs that "latest", (the start of) an id or MODEL/TASK means: several where digits are missing."""
-        if reference == "latest":
-            return self.ids(limit=1)
-        if re.fullmatch(r"[0-9a-f]{4,16}", reference.lower()):
-            return self.ids(RUNS.c.id.startswith(reference.lower()))
-        slashes = [found.start() for found in re.finditer("/", reference)]
-        either = [and_(*where(model=reference[:at], task=reference[at + 1 :])) for at in slashes]
-        return self.ids(or_(*either), limit=1) if either else []
+    def called(self, *conditions: Condition) -> Iterator[Called]:
+        """What the runs that fit are called, newest first."""
+        columns = [RUNS.c.id, *(column for column in _RUN_COLUMNS if column.table is not RUNS)]
+        for row in self._connection.execute(newest(select(*columns).select_from(_JOINED), conditions)):
+            fields = dict(row._mapping)
+            ids = (("model", fields["model_id"]), ("label", fields["model_label"]), ("task", fields["task_id"]))
+            aliases, known = self._aliases(fields), self._names.known(fields["model_id"], fields["model_path"])
+            model, label, task = (aliases.get(each, each[1]) for each in ids)
+            yield Called(fields["id"], model, label, task, model_known=known)
+
+    def _aliases(self, fields: Mapping[str, Any]) -> dict[tuple[str, str], str]:
+        """What a run's model, its label and its task are called in this registry, where that is not their id."""
+        if not any(fields[path] for path in ("model_path", "adapter_path", "task_path")):
+            return {}
+        model, label, task = fields["model_id"], fields["model_label"], fields["task_id"]
+        return {
+            ("model", model): self._names.model(model, label, fields["model_path"]),
+            ("label", label): self._names.label(label, fields["adapter_path"]),
+            ("task", task): self._names.task(task, fields["task_path"]),
+        }
+
+    @cached_property
+    def _names(self) -> Names:
+        models = select(MODELS.c.source, MODELS.c.revision, MODELS.c.label, MODELS.c.path, MODELS.c.adapter_path)
+        tasks = select(TASKS.c.source, TASKS.c.path).distinct()
+        try:
+            return Names(*([tuple(row) for row in self._connection.execute(query)] for query in (models, tasks)))
+        except DBAPIError as error:
+            if not is_damage(error):
+                raise
+            return Names([], [])
 
     def whole(self, ids: Sequence[str]) -> Iterator[tuple[Run, SampleMatrix, bytes]]:
         """Of these runs those that are sound, with their modules and their matrix, unpacked and packed, in this order.

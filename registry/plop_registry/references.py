@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -24,17 +25,42 @@ def damaged(ids: Sequence[str]) -> str:
 
 def meant(reader: Reader | None, reference: str) -> str:
     """The id of the one run that `reference` means; RegistryError saying why it is none, or several."""
-    found = reader.meant_by(reference) if reader else []
-    if len(found) == 1:
+    found = _candidates(reader, reference) if reader else []
+    if len(found) == 1 and len(reference) > 1:
         return found[0]
-    raise RegistryError(_not_one(reference, found, reader.names() if reader else {}))
+    raise RegistryError(_not_one(reference, found, {each.id: str(each) for each in reader.called()} if reader else {}))
+
+
+def _candidates(reader: Reader, reference: str) -> list[str]:
+    """Ids of the runs that "latest", (the start of) an id, a name or MODEL/TASK may mean, newest first.
+
+    MODEL/TASK means the newest run of both; several ids are of models or tasks that are not the same.
+    """
+    if reference == "latest":
+        return reader.ids(limit=1)
+    if re.fullmatch(r"[0-9a-f]{1,16}", reference.lower()) and (found := reader.ids(*reader.where(start=reference))):
+        return found
+    if found := reader.ids(*reader.where(name=reference)):
+        return found
+    newest: dict[tuple[str, ...], str] = {}
+    for slash in re.finditer("/", reference):
+        model, task = reference[: slash.start()], reference[slash.end() :]
+        for run in reader.called(*reader.where(model=model, task=task)):
+            if run.model_known and str(run) == reference:
+                return [run.id]
+            newest.setdefault((run.model_name, run.task_name, run.label_name if "@" in model else ""), run.id)
+    return [*newest.values()]
 
 
 def _not_one(reference: str, found: list[str], names: dict[str, str]) -> str:
     """Why `reference` means no run, or several, of those in `names`."""
     if found:
-        listed = ", ".join(f"{run_id} ({names[run_id]})" for run_id in found[:5])
-        return f"{reference!r} fits {len(found)} runs: {listed}{', …' if found[5:] else ''}; give more digits"
+        listed = ", ".join(f"{run_id} ({names[run_id]})" for run_id in found[:5]) + (", …" if found[5:] else "")
+        if len(reference) < 2:
+            return f"{reference!r} is too short for an id; it could be {listed}; give two digits or more"
+        digits = all(run_id.startswith(reference.lower()) for run_id in found)
+        remedy = "give more digits" if digits else "give one of these, or its id"
+        return f"{reference!r} fits {len(found)} runs: {listed}; {remedy}"
     if not names:
         return f"no run {reference!r}: the registry is empty (plop score adds runs)"
     heads = {run_id[: max(4, len(reference))]: f"{run_id} ({name})" for run_id, name in names.items()}

@@ -72,6 +72,10 @@ class Run:
 
     `types` is kept lowest NFN first, ties by name. `created_at` is aware (ValueError where it is not), `duration` in
     seconds, `confidence` the bootstrap probability of the recommended set as a whole.
+
+    What follows `parts` is no part of what was scored (`remarks`): what its user calls the run and notes of it, and
+    where model, adapter and the task's file lay, absolute; "" where that is not known. `aliases` has the names that
+    tell its model, label or task from others of that id, in the registry that it was read from.
     """
 
     id: str = ""
@@ -98,6 +102,12 @@ class Run:
     skipped: tuple[Skipped, ...] = ()
     warnings: tuple[str, ...] = ()
     parts: tuple[PartScore, ...] = ()
+    name: str = ""
+    note: str = ""
+    model_path: str = ""
+    adapter_path: str = ""
+    task_path: str = ""
+    aliases: Mapping[tuple[str, str], str] = field(default_factory=dict, compare=False)
 
     def __post_init__(self) -> None:
         if self.created_at.tzinfo is None:
@@ -106,13 +116,34 @@ class Run:
         object.__setattr__(self, "types", tuple(ranked))
 
     @property
+    def model_name(self) -> str:
+        """The model's id, or the shortest name that tells it from others."""
+        return self.aliases.get(("model", self.model_id), self.model_id)
+
+    @property
+    def label_name(self) -> str:
+        """Likewise that of its revision."""
+        return self.aliases.get(("label", self.model_label), self.model_label)
+
+    @property
+    def task_name(self) -> str:
+        """Likewise that of its task."""
+        return self.aliases.get(("task", self.task_id), self.task_id)
+
+    @property
     def recommended(self) -> list[str]:
         """The types that PLoP adapts, lowest NFN first."""
         return [score.type for score in self.types if score.recommended]
 
     def to_dict(self, cached: bool = False) -> dict[str, Any]:
         """The JSON form, the same in `plop score --json`, `plop export` and here. What is not finite is None."""
-        return {"run_id": self.id, "cached": cached, **self.content()}
+        return {"run_id": self.id, "cached": cached, **self.content(), **self.remarks()}
+
+    def remarks(self) -> dict[str, Any]:
+        """What is said of the run, with a key for each that is: name, note, and paths (model, adapter, task)."""
+        paths = {"model": self.model_path, "adapter": self.adapter_path, "task": self.task_path}
+        said = {"name": self.name, "note": self.note, "paths": {name: path for name, path in paths.items() if path}}
+        return {name: value for name, value in said.items() if value}
 
     def content(self) -> dict[str, Any]:
         """What the id is a hash of and an export line carries. Frozen: one more key would change every id.
@@ -152,7 +183,7 @@ class Run:
     @classmethod
     def from_content(cls, content: Mapping[str, Any], id: str = "") -> Run:
         """The run that `content` or `to_dict` describes; KeyError, TypeError or ValueError where it describes none."""
-        model, task = content["model"], content["task"]
+        model, task, paths = content["model"], content["task"], content.get("paths", {})
         return cls(
             id=id,
             key=content["key"],
@@ -178,6 +209,11 @@ class Run:
             skipped=tuple(Skipped(**skipped) for skipped in content["skipped"]),
             warnings=tuple(content["warnings"]),
             parts=tuple(PartScore(**_from_json(score)) for score in content.get("parts", ())),
+            name=content.get("name", ""),
+            note=content.get("note", ""),
+            model_path=paths.get("model", ""),
+            adapter_path=paths.get("adapter", ""),
+            task_path=paths.get("task", ""),
         )
 
 
@@ -206,7 +242,7 @@ def id_of(content: Mapping[str, Any], matrix_sha256: str) -> str:
 
 def seal_of(run: Run) -> str:
     """16 hex digits of a hash of a stored run without its modules, id included: what a listing can be verified by."""
-    listed = {**run.content(), "modules": [], "run_id": run.id}
+    listed = {**run.content(), "modules": [], "run_id": run.id, **run.remarks()}
     return hashlib.sha256(canonical(listed).encode()).hexdigest()[:16]
 
 

@@ -40,6 +40,9 @@ class Base(SQLModel, registry=registry(metadata=MetaData(naming_convention=NAMIN
     """Metadata of its own, apart from whatever else the process keeps in SQLModel."""
 
 
+_EMPTY: Any = Field(default="", sa_column_kwargs={"server_default": ""})
+
+
 class MetaRow(Base, table=True):
     """`plop_version`, the first plop that knows this schema. Older ones ask for it here, so every schema has this."""
 
@@ -50,29 +53,32 @@ class MetaRow(Base, table=True):
 
 
 class ModelRow(Base, table=True):
-    """A model at one revision. `source` is the run's model_id."""
+    """A model at one revision, in one place. `source` is the run's model_id."""
 
     __tablename__ = "models"
-    __table_args__ = (UniqueConstraint("source", "revision", "label", "architecture"),)
+    __table_args__ = (UniqueConstraint("source", "revision", "label", "architecture", "path", "adapter_path"),)
 
     id: int | None = Field(default=None, primary_key=True)
     source: str
     revision: str
     label: str
     architecture: str
+    path: str = _EMPTY
+    adapter_path: str = _EMPTY
 
 
 class TaskRow(Base, table=True):
     """The very texts that were scored. `source` is the run's task_id."""
 
     __tablename__ = "tasks"
-    __table_args__ = (UniqueConstraint("source", "revision", "texts_hash", "samples"),)
+    __table_args__ = (UniqueConstraint("source", "revision", "texts_hash", "samples", "path"),)
 
     id: int | None = Field(default=None, primary_key=True)
     source: str
     revision: str
     texts_hash: str
     samples: int
+    path: str = _EMPTY
 
 
 class RunRow(Base, table=True):
@@ -108,6 +114,8 @@ class RunRow(Base, table=True):
     warnings: list[str] = Field(sa_type=JSON)
     parts: list[dict[str, Any]] | None = Field(default=None, sa_type=JSON)
     seal: str | None = None
+    name: str = _EMPTY
+    note: str = _EMPTY
 
 
 class TypeRow(Base, table=True):

@@ -13,9 +13,11 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
@@ -95,45 +97,67 @@ class Registry:
         if matrix.sums.shape != (run.samples, len(run.modules)):
             raise ValueError(f"{run.samples} samples × {len(run.modules)} modules, matrix {matrix.sums.shape}")
         content, sha256 = run.content(), matrix.sha256()
-        if _NO_TEXT.search(json.dumps(content, ensure_ascii=False)):
+        whole = {**content, **run.remarks()}
+        if _NO_TEXT.search(json.dumps(whole, ensure_ascii=False)):
             raise RegistryError("a name of this run has NUL or bytes that are no UTF-8; rename what has it")
-        stored = Run.from_content(content, id_of(content, sha256))
+        stored = Run.from_content(whole, id_of(content, sha256))
         packed = matrix.pack()
         with self._database.writing() as writer:
             writer.add(stored, sha256, packed)
-        return stored
+            return writer.named(stored)
+
+    def describe(self, run_ids: Iterable[str], *, name: str | None = None, note: str | None = None) -> None:
+        """Call stored runs, by their whole ids, `name`, and note something of them; None leaves what there is."""
+        said: dict[str, Any] = {key: text for key, text in (("name", name), ("note", note)) if text is not None}
+        with self._database.writing() as writer:
+            for run in (run for each in run_ids for run in writer.runs(*writer.where(id=each))):
+                writer.describe(replace(run, **said))
 
     def runs(
         self,
         *,
+        key: str | None = None,
         model: str | None = None,
         task: str | None = None,
         revision: str | None = None,
         type: str | None = None,
         since: datetime | None = None,
         until: datetime | None = None,
+        name: str | None = None,
+        note: str | None = None,
         limit: int | None = None,
         modules: bool = False,
     ) -> list[Run]:
         """Runs, newest first, with the scores of their types, and of their modules where asked.
 
         Args:
-            model: shell glob on the model's id, or id@label or id@revision.
-            task: shell glob on the task's id.
+            key: what the run is found by (`run_key`).
+            model: shell glob on the model's id, or on the end of its path, and @label or @revision after these.
+            task: shell glob on the task's id, or on the end of its path.
             revision: the model's label or (the start of) its revision; a shell glob too.
             type: shell glob on the name of a module type, one of which the run has.
             since, until: aware datetimes, both included.
+            name, note: shell globs on what its user calls the run, and notes of it.
         """
         with self._reading() as reader:
             if reader is None:
                 return []
-            where = reader.where(model=model, task=task, revision=revision, type=type, since=since, until=until)
-            return reader.runs(*where, limit=limit, modules=modules)
+            names = {
+                "key": key,
+                "model": model,
+                "task": task,
+                "revision": revision,
+                "type": type,
+                "name": name,
+                "note": note,
+            }
+            return reader.runs(*reader.where(since=since, until=until, **names), limit=limit, modules=modules)
 
     def get(self, reference: str) -> Run:
         """The one run, with its modules, that `reference` means.
 
-        Args: `reference`, an id or its first 4 or more digits, "latest", or MODEL/TASK for the newest run of both.
+        Args: `reference`, an id or its first 2 or more digits, "latest", what its user calls it, or MODEL/TASK for the
+            newest run of both.
 
         Raises RegistryError naming the nearest ids where there is none, and the candidates where there are several.
         """
@@ -232,12 +256,15 @@ class Registry:
 
     def backup(self, path: str | Path) -> None:
         """Copy an SQLite registry into a new file, at one moment in time, while others go on writing."""
-        target = Path(path).expanduser()
+        try:
+            target = Path(path).expanduser()
+        except RuntimeError as error:
+            raise RegistryError(f"{path} begins with a home folder that does not exist; give the whole path") from error
         if self._location.url is not None:
             raise RegistryError("a PostgreSQL registry is backed up by PostgreSQL's own pg_dump")
         if self._location.missing:
             raise RegistryError(f"there is no registry at {self.url} yet")
-        if target.exists():
+        if os.path.lexists(target):
             raise RegistryError(f"{target} exists; give the backup another name")
         self._database.backup(target)
 

@@ -14,7 +14,7 @@ FORMAT = 1
 def to_line(run: Run, packed: bytes) -> str:
     """The same run gives the same line everywhere: the matrix travels as the bytes that are stored."""
     matrix = base64.b64encode(packed).decode("ascii")
-    return canonical({"format": FORMAT, "run_id": run.id, **run.content(), "matrix": matrix})
+    return canonical({"format": FORMAT, "run_id": run.id, **run.content(), **run.remarks(), "matrix": matrix})
 
 
 def from_line(line: str) -> tuple[Run, str, bytes]:

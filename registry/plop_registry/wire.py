@@ -99,8 +99,17 @@ class _Skipped(TypedDict):
     reason: Text
 
 
+class _Paths(TypedDict, total=False):
+    model: Text
+    adapter: Text
+    task: Text
+
+
 class _Without(TypedDict, total=False):
     parts: list[_Part]
+    name: Text
+    note: Text
+    paths: _Paths
 
 
 class _Line(_Without):

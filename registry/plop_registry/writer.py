@@ -30,12 +30,15 @@ class Writer(Reader):
             "revision": run.model_revision,
             "label": run.model_label,
             "architecture": run.architecture,
+            "path": run.model_path,
+            "adapter_path": run.adapter_path,
         }
         task = {
             "source": run.task_id,
             "revision": run.task_revision,
             "texts_hash": run.texts_hash,
             "samples": run.samples,
+            "path": run.task_path,
         }
         fields = {name: getattr(run, name) for name in _OWN_COLUMNS}
         fields |= {"skipped": content["skipped"], "warnings": content["warnings"], "parts": content.get("parts")}
@@ -48,6 +51,11 @@ class Writer(Reader):
                 self._connection.execute(insert(table), [{"run": number, **score} for score in scores])
         self._insert(SAMPLE_MATRICES, {"run": number, "sha256": sha256, "packed": packed})
         return True
+
+    def describe(self, run: Run) -> None:
+        """Store the name and the note of a run that is there."""
+        values = {"name": run.name, "note": run.note, "seal": seal_of(run)}
+        self._connection.execute(update(RUNS).where(RUNS.c.id == run.id).values(values))
 
     def remove(self, ids: Iterable[str]) -> int:
         """Delete runs with all that is theirs, and the models and tasks that no run needs any more."""

@@ -210,7 +210,7 @@ def test_a_file_gets_what_would_be_printed_and_is_not_overwritten_unasked(
     assert (written.exit_code, written.stdout, path.read_text()) == (0, "", printed)
     refused = plop(*command, "--rank", "4", "-o", path)
     assert refused.exit_code == 1
-    assert refused.stderr == f"plop: {path} exists; --force overwrites it\n"
+    assert refused.stderr == f"plop: {path} exists; --overwrite replaces it\n"
     assert path.read_text() == printed
     assert plop(*command, "--rank", "4", "-o", path, "--force").exit_code == 0
     assert json.loads(path.read_text())["r"] == 4

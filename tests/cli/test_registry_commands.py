@@ -163,7 +163,13 @@ def test_history_in_every_format(plop: Plop, shelf: dict[str, Run]) -> None:
     types = [score for score in run.types if score.type in ("q_proj", "v_proj")]
     (document,) = json.loads(plop("history", *only, "--format", "json").stdout)
     (line,) = plop("history", *only, "--format", "jsonl").stdout.splitlines()
-    assert json.loads(line) == document == {k: v for k, v in run.to_dict().items() if k != "modules"}
+    assert json.loads(line) == document
+    assert (document["run_id"], document["task"], document["recommended"]) == (run.id, run.task_id, run.recommended)
+    assert document["nfn"] == {score.type: score.nfn for score in types}, "a summary: of the types that fit"
+    assert document["confidence"] is None, "3 texts are too few to say"
+    for form in ("json", "jsonl"):
+        (whole,) = json.loads(f"[{plop('history', *only, '--format', form, '--full').stdout.strip().strip('[]')}]")
+        assert whole == run.to_dict(), "--full has all, modules too"
     (row,) = csv.DictReader(io.StringIO(plop("history", *only, "--format", "csv").stdout))
     assert row["run_id"] == run.id
     assert row["recommended"] == " ".join(run.recommended)
@@ -301,10 +307,44 @@ def test_rm_does_not_remove_what_nobody_confirms(plop: Plop, shelf: dict[str, Ru
 
 def test_rm_removes_each_run_once(plop: Plop, shelf: dict[str, Run]) -> None:
     result = plop("rm", "--yes", shelf["math"].id, shelf["math"].id[:6], "tuned/sample/math")
-    assert (result.exit_code, result.stdout) == (0, "2 removed\n")
+    named = [f"{shelf['math'].id} org/base/sample/math", f"{shelf['two hundred'].id} tuned/sample/math", "2 removed"]
+    assert (result.exit_code, result.stdout.splitlines()) == (0, named)
     left = ids(plop("history", "--format", "jsonl"))
     assert sorted(left) == sorted(run.id for name, run in shelf.items() if name not in ("math", "two hundred"))
     assert plop("registry", "check").stdout == "6 runs, all sound\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "gone"),
+    [
+        (["--model", "org/*", "--task", "*code"], ["code"]),
+        (["--revision", "checkpoint-30"], ["thirty"]),
+        (["--until", "2026-01-02T03:04:06Z"], ["math"]),
+        (["latest", "org/large/sample/math"], ["math again", "large"]),
+    ],
+)
+def test_rm_takes_filters_and_a_dry_run_removes_nothing(
+    plop: Plop, shelf: dict[str, Run], arguments: list[str], gone: list[str]
+) -> None:
+    lines = [f"{shelf[name].id} {shelf[name].model_id}/{shelf[name].task_id}" for name in gone]
+    before = ids(plop("history", "--format", "jsonl"))
+    dry = plop("rm", *arguments, "--dry-run")
+    count = "1 run" if len(gone) == 1 else f"{len(gone)} runs"
+    assert (dry.exit_code, dry.stdout.splitlines()) == (0, [*lines, f"{count} would be removed"])
+    assert ids(plop("history", "--format", "jsonl")) == before
+    assert plop("rm", *arguments, "--yes").stdout.splitlines() == [*lines, f"{len(gone)} removed"]
+    assert ids(plop("history", "--format", "jsonl")) == [
+        each for each in before if each not in {shelf[n].id for n in gone}
+    ]
+
+
+@pytest.mark.parametrize("arguments", [[], ["latest", "--model", "org/*"]])
+def test_rm_wants_runs_or_filters(plop: Plop, shelf: dict[str, Run], arguments: list[str]) -> None:
+    result = plop("rm", "--yes", *arguments)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "give RUNs to remove, or filters" in result.stderr
+    assert "no run fits" in error(plop("rm", "--yes", "--model", "nobody"))
+    assert len(ids(plop("history", "--format", "jsonl"))) == 8
 
 
 @pytest.mark.parametrize(("answer", "code", "left"), [("n\n", 1, 8), ("\n", 1, 8), ("y\n", 0, 7)])
@@ -491,7 +531,7 @@ def test_an_export_overwrites_nothing_unless_told_and_is_whole_or_not_there(
 ) -> None:
     file = tmp_path / "runs.jsonl"
     file.write_text("precious")
-    assert error(plop("export", "-o", file)) == f"{file} exists; --force overwrites it"
+    assert error(plop("export", "-o", file)) == f"{file} exists; --overwrite replaces it"
     meddle("delete from sample_matrices where run = 4")
     result = plop("export", "-o", file, "--force")
     assert f"run {shelf['half'].id} is damaged and left out" in result.stderr
@@ -503,7 +543,7 @@ def test_an_export_overwrites_nothing_unless_told_and_is_whole_or_not_there(
         said = error(plop("export", "-o", tmp_path / "no" / f"where.{kind}", "--model", "tuned"))
         assert said == f"there is no folder {tmp_path / 'no'}; make it first"
         said = error(plop("export", "-o", tmp_path, "--format", kind, "--model", "tuned", "--force"))
-        assert said.startswith(f"cannot write {tmp_path} (Is a directory)")
+        assert said == f"{tmp_path} is a folder; give the path of a file in it"
     file.write_text("precious")
     meddle("delete from sample_matrices")
     assert "no run that fits is sound" in plop("export", "-o", file, "--force").stderr
@@ -592,7 +632,7 @@ def test_the_same_over_postgresql(plop: Plop, postgres: Callable[[], str], tmp_p
         assert shown[0].stdout == shown[1].stdout
     plop("export", "-o", tmp_path / "out.jsonl", "--registry", url)
     assert (tmp_path / "out.jsonl").read_bytes() == (GOLDEN / "tuned.jsonl").read_bytes()
-    assert plop("rm", "latest", "--yes", "--registry", url).stdout == "1 removed\n"
+    assert plop("rm", "latest", "--yes", "--registry", url).stdout.endswith(" tuned/sample/math\n1 removed\n")
     assert "pg_dump" in error(plop("registry", "backup", tmp_path / "copy.db", "--registry", url))
 
 

@@ -249,9 +249,9 @@ def test_only_some_types_can_be_compared_and_the_placement_is_of_all(scored: Sco
 
 
 def test_the_sentence_says_what_changes_and_what_is_not_sure(scored: Score) -> None:
-    a = scored(np.full((4, 4), [[1.0, 2, 3, 4]]), task_id="a", confidence=0.99)
-    b = scored(np.full((4, 4), [[1.0, 3, 2, 4]]), task_id="b", confidence=0.6)
-    c = scored(np.full((4, 4), [[1.0, 2, 3, 5]]), task_id="c", confidence=0.99)
+    a = scored(np.full((8, 4), [[1.0, 2, 3, 4]]), task_id="a", confidence=0.99)
+    b = scored(np.full((8, 4), [[1.0, 3, 2, 4]]), task_id="b", confidence=0.6)
+    c = scored(np.full((8, 4), [[1.0, 2, 3, 5]]), task_id="c", confidence=0.99)
     assert compare([a, c]).sentence == (
         "LoRA belongs into q_proj and k_proj in both runs. "
         "1 of 4 values differ by more than chance, most up_proj (+1.000). "
@@ -263,6 +263,15 @@ def test_the_sentence_says_what_changes_and_what_is_not_sure(scored: Score) -> N
         "3 of 8 values differ by more than chance, most k_proj of b (+1.000). "
         "The rankings of the types are similar (Kendall's τ at least 0.67)."
     )
+
+
+def test_few_texts_do_not_tell_how_sure_a_set_is(scored: Score) -> None:
+    """Whatever was stored with them: eight texts are the least (`method.floor`)."""
+    few = scored(np.full((7, 4), [[1.0, 2, 3, 4]]), task_id="a", confidence=1.0)
+    enough = scored(np.full((8, 4), [[1.0, 3, 2, 4]]), task_id="b", confidence=1.0)
+    said = compare([few, enough]).sentence
+    assert "How sure the set of a is cannot be told from 7 texts." in said
+    assert "set of b" not in said
 
 
 def test_what_else_the_runs_differ_in_is_said(scored: Score) -> None:

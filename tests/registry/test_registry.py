@@ -447,9 +447,9 @@ def test_the_schema_itself_refuses_what_must_not_be(registry: Registry, make_run
     registry.add(*make_run())
     for change in (
         "INSERT INTO runs SELECT 99, id, key, created_at, model, task, dtype, tokens, settings, plop_version, versions,"
-        " device, duration, confidence, skipped, warnings, parts, seal FROM runs",
-        "INSERT INTO models SELECT 99, source, revision, label, architecture FROM models",
-        "INSERT INTO tasks SELECT 99, source, revision, texts_hash, samples FROM tasks",
+        " device, duration, confidence, skipped, warnings, parts, seal, name, note FROM runs",
+        "INSERT INTO models SELECT 99, source, revision, label, architecture, path, adapter_path FROM models",
+        "INSERT INTO tasks SELECT 99, source, revision, texts_hash, samples, path FROM tasks",
         "UPDATE module_scores SET name = 'same'",
         "UPDATE runs SET model = 99",
         "UPDATE type_scores SET run = 99",

@@ -6,8 +6,8 @@ A frozen database of every released schema is in tests/schemas/ and must open. N
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0004"
-down_revision = "0003"
+revision = "0005"
+down_revision = "0004"
 
 
 def upgrade() -> None:
