@@ -130,7 +130,7 @@ def recommend(
     from plop_cli.placement.ranks import parse_count, parse_match
     from plop_cli.placement.recommend import recommend as placed
     from plop_cli.placement.recommend import rule_of
-    from plop_cli.runs.anatomies import anatomy_of
+    from plop_cli.runs import anatomies
     from plop_cli.runs.grid import Request
     from plop_registry import Registry
 
@@ -145,10 +145,12 @@ def recommend(
     parameters = None if budget is None else parse_count(budget)
     source = _source(model, loading, only_config=bool(targets))
     with Registry(registry) as store:
-        body = anatomy_of(source, loading, store)
+        body = anatomies.anatomy_of(source, loading, store)
         rule = rule_of(sorted({module.type for module in body.modules}), **wanted)
         request = Request(**scoring, loading=loading, until=confidence, rule=rule)
         scores = _scores(model, tasks or [], run or [], request, store)
+        if scores:
+            anatomies.keep(source, body, store)
     placement = placed(
         scores,
         targets=_listed(targets),

@@ -66,6 +66,7 @@ def count_elements(file: Path) -> tuple[Counter[str], int]:
     from safetensors import SafetensorError, safe_open  # brings no torch
 
     counts: Counter[str] = Counter()
+    file.open("rb").close()  # safetensors says of whatever it cannot open that it is not there
     try:
         with safe_open(file, framework="numpy") as tensors:
             names = tensors.keys()

@@ -18,7 +18,7 @@ from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokeni
 from plop_cli.errors import PlopError, require
 from plop_cli.models import checkpoint, quantization
 from plop_cli.models.device_map import device_map, trim_between_layers
-from plop_cli.models.gguf import read_once
+from plop_cli.models.gguf import metadata_of, read_once
 from plop_cli.models.options import Loading
 from plop_cli.models.pretrained import MOST_MODULES, pretrained, with_adapter, without_weights
 from plop_cli.models.source import ModelSource
@@ -172,6 +172,8 @@ def _auto_class(folder: Path, source: ModelSource, loading: Loading) -> Any:
 @contextmanager
 def _clear_errors(source: ModelSource) -> Iterator[None]:
     """Loading runs foreign parsers over foreign files: whatever they raise, this model cannot be loaded."""
+    if source.gguf_file and source.folder:
+        metadata_of(source.folder / source.gguf_file)  # says what is wrong with the file
     try:
         with warnings.catch_warnings(), quiet_transformers(), read_once() if source.gguf_file else nullcontext():
             warnings.simplefilter("ignore")

@@ -47,6 +47,8 @@ class Anatomy:
         try:
             unpacker = zlib.decompressobj()
             fields = json.loads(unpacker.decompress(packed, _LARGEST))
+            if not unpacker.eof:
+                raise ValueError("it is cut short, or longer than any")
             fields["modules"] = tuple(Shape(*shape) for shape in fields["modules"])
             fields |= {name: tuple(fields[name]) for name in ("names", "attention", "feed_forward")}
             return cls(**fields)

@@ -431,7 +431,10 @@ def test_files_that_may_not_be_read(folder: Path, name: str, request: pytest.Fix
 @pytest.mark.parametrize(
     ("model", "said"),
     [
-        ("~nosuchuser/model", "no home folder is known for '~nosuchuser/model'; give the whole path"),
+        (
+            "~nosuchuser/model",
+            "~nosuchuser/model cannot be found (Could not determine home directory); give the whole path",
+        ),
         ("x" * 5000, "File name too long"),
         ("a\0b", "no model at"),
         ("", "no model at ''"),
