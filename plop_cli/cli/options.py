@@ -13,7 +13,7 @@ from plop_cli.cli.filters import whole
 from plop_cli.models.options import Loading
 
 Scoring = Mapping[str, Any]
-"""Fields of `runs.grid.Request`."""
+"""Fields of `runs.jobs.Request`."""
 
 
 def _remark(text: str) -> str:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from plop_cli.models.source import ModelSource
     from plop_cli.placement.placement import Placement
     from plop_cli.placement.recommend import StoredScores
-    from plop_cli.runs.grid import Request
+    from plop_cli.runs.jobs import Request
     from plop_registry import Registry
 
 
@@ -131,7 +131,7 @@ def recommend(
     from plop_cli.placement.recommend import recommend as placed
     from plop_cli.placement.recommend import rule_of
     from plop_cli.runs import anatomies
-    from plop_cli.runs.grid import Request
+    from plop_cli.runs.jobs import Request
     from plop_registry import Registry
 
     if by is Unit.module:

@@ -40,11 +40,11 @@ def kept(folder: Path) -> list[Path]:
 
 def beside(folder: Path, weights: list[Path], *, trusted: bool) -> list[Path]:
     """What loading reads besides `kept`: weights and chat templates in subfolders, and code if it is `trusted`."""
-    found = {*weights, *(folder / "additional_chat_templates").glob("*.jinja")}
-    found |= {file for file in folder.iterdir() if file.suffix in RARE and file.is_file()}
+    files = {*weights, *(folder / "additional_chat_templates").glob("*.jinja")}
+    files |= {file for file in folder.iterdir() if file.suffix in RARE and file.is_file()}
     if trusted:
-        found |= set(folder.glob("*/**/*.py"))
-    return sorted(found - set(kept(folder)))
+        files |= set(folder.glob("*/**/*.py"))
+    return sorted(files - set(kept(folder)))
 
 
 def weights(folder: Path) -> list[Path]:

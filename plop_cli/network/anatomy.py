@@ -1,8 +1,8 @@
 """What a model is made of, told without its weights: linear modules, size, and which of them make up the attention.
 
-    found = anatomy(model)          # on any device, the meta device too
-    found.attention                 # ("k_proj", "q_proj", "v_proj")
-    found.feed_forward              # ("down_proj", "gate_proj", "up_proj")
+    told = anatomy(model)          # on any device, the meta device too
+    told.attention                 # ("k_proj", "q_proj", "v_proj")
+    told.feed_forward              # ("down_proj", "gate_proj", "up_proj")
 
 Attention is where two activations are multiplied with each other. So a twin of the model runs on tensors that have a
 shape and no values, each tensor remembers the linear modules that it comes from, and whatever meets in such a product

@@ -131,7 +131,7 @@ def recommend(
         feed_forward=body.feed_forward if body else (),
     )
     stacks = tuple(dict.fromkeys(module.place for module in modules if module.place != module.name))
-    found = rank_of(cost(chosen), options, rank=rank, match=match, budget=budget, rounding=rounding)
+    of_rank = rank_of(cost(chosen), options, rank=rank, match=match, budget=budget, rounding=rounding)
     return Placement(
         model=tasks[0].model["id"] if tasks else "",
         architecture=body.architecture if body else tasks[0].model["architecture"],
@@ -141,8 +141,8 @@ def recommend(
         modules=chosen,
         names=body.names if body else tuple(name for name in _places(tasks[0]) if name not in stacks),
         stacks=stacks,
-        rank=found,
-        alpha=2 * found if alpha is None else alpha,
+        rank=of_rank,
+        alpha=2 * of_rank if alpha is None else alpha,
         rslora=rslora,
         parameters=body.parameters if body else None,
         strategies=options,

@@ -10,57 +10,28 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from plop_cli.errors import PlopError
 from plop_cli.hub import Line, through
-from plop_cli.method.choice import PLOP, Rule, sure
 from plop_cli.models.devices import resolve_device, resolve_dtype
-from plop_cli.models.options import Loading
 from plop_cli.models.quantization import package_of
-from plop_cli.models.source import ModelSource, identify
-from plop_cli.processes import ALONE, Group, own_device, rank, size
+from plop_cli.models.source import identify
+from plop_cli.processes import ALONE, Group, own_device, size
 from plop_cli.runs.exchange import keep
-from plop_cli.runs.identity import Identity, places
-from plop_cli.scoring.settings import settings
+from plop_cli.runs.jobs import Job, Request, as_asked, stored
 from plop_cli.texts.tasks import Task, load_task
-from plop_cli.texts.text import text_ids
 from plop_registry import Registry, RegistryError, Run
 
 if TYPE_CHECKING:
     from torch import nn
     from transformers import PreTrainedTokenizerBase
 
-    from plop_cli.scoring.batches import On
 
 Advance = Callable[[int, int], None]
 Show = Callable[[str], AbstractContextManager[Advance]]
 """What shows progress: entered with what is being done, it gives a function of (tokens done, tokens in all)."""
-
-
-@dataclass(frozen=True)
-class Request:
-    """What `plop score` was asked for, the same for all its cells. Fields are named as the options are."""
-
-    samples: int = 100
-    max_length: int = 256
-    batch_tokens: int | None = None
-    seed: int = 0
-    column: str | None = None
-    template: str | None = None
-    chat: bool = False
-    on: On = "all"
-    """Which tokens are scored: all, or those of answers."""
-    skip_bad: bool = False
-    """Pass over rows that are no text, and conversations that the chat template refuses."""
-    include: tuple[str, ...] = ()
-    loading: Loading = field(default_factory=Loading)
-    force: bool = False
-    """Score anew what the registry already has."""
-    until: float | None = None
-    """Score only until the set that `rule` chooses is the same in this share of resamples, `samples` at most."""
-    rule: Rule = PLOP
 
 
 @dataclass(frozen=True)
@@ -72,46 +43,6 @@ class Cell:
     run: Run | None = None
     cached: bool = False
     error: str | None = None
-
-
-@dataclass(frozen=True)
-class _Job:
-    """A cell that can be scored: a model as found, to be loaded as `loading` says, and the texts of a task."""
-
-    model: str
-    source: ModelSource
-    loading: Loading
-    task: Task
-    given: str
-    """The task as it was asked for."""
-    request: Request
-
-    def identity(self, samples: int | None = None, *, skipped: bool = False) -> Identity:
-        """What the run of the first `samples` texts, or of all, is known by; `skipped`: some were passed over."""
-        task, request = replace(self.task, texts=self.task.texts[:samples]), self.request
-        return Identity(
-            model_id=self.source.id,
-            model_label=self.source.label,
-            model_revision=self.source.revision,
-            task=task,
-            settings=settings(
-                samples=len(task.texts),
-                max_length=request.max_length,
-                seed=request.seed,
-                dtype=self.loading.dtype,
-                chat=request.chat,
-                include=request.include,
-                on=request.on,
-                skipped=skipped,
-                quantization=self.source.quantization,
-                adapter=self.source.adapter_hash,
-            ),
-            places=places(self.source, self.given),
-        )
-
-    def identities(self, samples: int | None = None) -> list[Identity]:
-        """What a run that answers may be known by: where texts may be passed over, some may have been or none."""
-        return [self.identity(samples, skipped=skipped) for skipped in (False, True)[: 1 + self.request.skip_bad]]
 
 
 def score_grid(
@@ -154,10 +85,10 @@ def score_grid(
             if isinstance(task, str):
                 yield Cell(model, name, error=task)
                 continue
-            job = _Job(model, source, loading, task, name, request)
+            job = Job(model, source, loading, task, name, request)
             known = scored.get(job.identity().key)
-            if not request.force and (run := known or _stored(job, registry)):
-                yield Cell(model, name, _as_asked(job.identity(), run, registry, note), cached=True)
+            if not request.force and (run := known or stored(job, registry)):
+                yield Cell(model, name, as_asked(job.identity(), run, registry, note), cached=True)
             else:
                 jobs.append(job)
         if jobs:
@@ -198,51 +129,8 @@ def _drawn(tasks: Sequence[str], request: Request, note: Callable[[str], None], 
     return drawn
 
 
-def _stored(job: _Job, registry: Registry) -> Run | None:
-    """The stored run that answers: of these very texts, or with `until`, of as few of the first as decide it."""
-    request = job.request
-    if request.until is None:
-        return next(filter(None, (registry.find(identity.key) for identity in job.identities())), None)
-    ids = text_ids(job.task.texts)
-    wanted = [identity.settings for identity in job.identities(samples=0)]
-    fit = (
-        run
-        for run in sorted(registry.runs(revision=job.source.revision), key=lambda run: run.samples)
-        if run.task_id == job.task.id and run.settings | {"samples": 0} in wanted
-    )
-    for run, matrix in (whole for stored in fit for whole in registry.whole([stored])):
-        both = min(len(ids), run.samples)
-        if (matrix.texts[:both] == ids[:both]).all() and (
-            run.samples >= len(ids)
-            or sure([m.type for m in run.modules], matrix, request.rule, seed=request.seed) >= request.until
-        ):
-            return run
-    return None
-
-
-def _as_asked(identity: Identity, run: Run, registry: Registry, note: Callable[[str], None]) -> Run:
-    """The run that answers, under the name that was asked for.
-
-    The same weights in another folder, or of a checkpoint of another name, are stored as a run of their own: whoever
-    asked will look for it there. Where that cannot be, the answer is the run as it is called.
-    """
-    if identity.names(run):
-        return run
-    for known in registry.runs(key=run.key):
-        if identity.names(known):
-            return registry.get(known.id)
-    own = identity.called(run)
-    if rank() > 0:
-        return own
-    try:
-        return registry.add(own, registry.matrix(run.id))
-    except RegistryError as error:
-        note(f"the run is not recorded as {own.model_id} on {own.task_id}, only under its other name: {error}")
-        return run
-
-
 def _score(
-    jobs: Sequence[_Job], registry: Registry, show: Show, join: Callable[[], Group], alone: bool
+    jobs: Sequence[Job], registry: Registry, show: Show, join: Callable[[], Group], alone: bool
 ) -> Iterator[Cell]:
     """The cells of jobs of one model, which is loaded once."""
     from plop_cli.models.loading import load
@@ -269,7 +157,7 @@ def _score(
 
 
 def _score_one(
-    job: _Job, model: nn.Module, tokenizer: PreTrainedTokenizerBase, registry: Registry, show: Show, group: Group
+    job: Job, model: nn.Module, tokenizer: PreTrainedTokenizerBase, registry: Registry, show: Show, group: Group
 ) -> Cell:
     from plop_cli.scoring.score import score
 

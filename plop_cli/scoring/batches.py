@@ -115,13 +115,13 @@ def tokenize(
                 tokens.refused[index] = error
             # A template writes the special tokens itself. One token more than fits tells a cut text from an exact fit.
             options = {"add_special_tokens": special, "truncation": True, "return_offsets_mapping": on == "answers"}
-            found = tokenizer("" if error else text, max_length=max_length + 1, **options)
-            if cut := len(found["input_ids"]) > max_length:
-                found = tokenizer(text, max_length=max_length, **options)
+            encoded = tokenizer("" if error else text, max_length=max_length + 1, **options)
+            if cut := len(encoded["input_ids"]) > max_length:
+                encoded = tokenizer(text, max_length=max_length, **options)
             tokens.cut.append(cut)
-            tokens.ids.append([] if error else found["input_ids"])
+            tokens.ids.append([] if error else encoded["input_ids"])
             if tokens.answers is not None:
-                places = [] if error else found["offset_mapping"]
+                places = [] if error else encoded["offset_mapping"]
                 tokens.answers.append([_begins_in(place, spans) for place in places])
     if tokens.refused and len(tokens.refused) == len(texts):
         raise RefusedText(0, tokens.refused[0])

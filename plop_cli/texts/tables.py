@@ -35,7 +35,7 @@ class ParquetRows(Rows):
         return self._starts[-1]
 
     def take(self, indices: Sequence[int], columns: Sequence[str] | None = None) -> list[Row | PlopError]:
-        found: dict[int, Row] = {}
+        rows: dict[int, Row] = {}
         waiting = sorted(set(indices), reverse=True)
         known = None if columns is None else [name for name in columns if name in self._file.schema_arrow.names]
         while waiting:
@@ -46,11 +46,11 @@ class ParquetRows(Rows):
                     end = start + batch.num_rows
                     while waiting and waiting[-1] < end:
                         index = waiting.pop()
-                        found[index] = batch.slice(index - start, 1).to_pylist()[0]
+                        rows[index] = batch.slice(index - start, 1).to_pylist()[0]
                     start = end
                     if not waiting or waiting[-1] >= self._starts[group + 1]:
                         break
-        return [found[index] for index in indices]
+        return [rows[index] for index in indices]
 
 
 class ArrowRows(Rows):
@@ -75,12 +75,12 @@ class ArrowRows(Rows):
         return self._starts[-1]
 
     def take(self, indices: Sequence[int], columns: Sequence[str] | None = None) -> list[Row | PlopError]:
-        found: list[Row | PlopError] = []
+        rows: list[Row | PlopError] = []
         for index in indices:
             at = bisect_right(self._starts, index) - 1
             with _readable(self._path):
-                found.append(self._batches[at].slice(index - self._starts[at], 1).to_pylist()[0])
-        return found
+                rows.append(self._batches[at].slice(index - self._starts[at], 1).to_pylist()[0])
+        return rows
 
 
 @contextmanager

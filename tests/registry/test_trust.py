@@ -29,7 +29,8 @@ from typer.testing import CliRunner, Result
 
 from plop_cli.cli.app import app
 from plop_cli.runs.exchange import keep
-from plop_cli.runs.grid import Request, score_grid
+from plop_cli.runs.grid import score_grid
+from plop_cli.runs.jobs import Request
 from plop_registry import Registry, RegistryError, Run, SampleMatrix, connections
 from plop_registry.runs import canonical, id_of
 from plop_registry.transfer import from_line

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from plop_cli.models.options import Loading
-from plop_cli.runs.grid import Cell, Request, score_grid
+from plop_cli.runs.grid import Cell, score_grid
+from plop_cli.runs.jobs import Request
 from plop_registry import Registry
 from small_models import byte_tokenizer, qwen2
 
