@@ -34,6 +34,7 @@ bench: $(READY)
 	$(BIN)/python benchmarks/early_stop.py
 	$(BIN)/python benchmarks/registry.py
 	$(BIN)/python benchmarks/report_size.py
+	$(BIN)/python benchmarks/texts.py
 
 evidence: $(READY)
 	$(BIN)/python -m experiments.evidence --quick

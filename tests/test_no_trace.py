@@ -49,7 +49,8 @@ from plop_cli.network.anatomy import anatomy
 from plop_cli.report.page import pictures, render_html, render_markdown
 from plop_cli.report.story import tell
 from plop_cli.runs.exchange import read_runs, write_runs
-from plop_cli.runs.grid import Request, score_grid
+from plop_cli.runs.grid import score_grid
+from plop_cli.runs.jobs import Request
 from plop_cli.runs.selection import find_runs
 from plop_cli.texts.tasks import Task, load_task
 from plop_registry import Registry, RegistryError

@@ -85,7 +85,8 @@ class _Boundary(TyperGroup):
         return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
-        with _behind_the_first() if rank() else nullcontext(), warnings_of("plop_registry"), through(Line()):
+        alone = _behind_the_first() if rank() else nullcontext()
+        with alone, through(Line()), warnings_of("plop_registry"):
             try:
                 return super().invoke(ctx)
             except (PlopError, RegistryError) as error:

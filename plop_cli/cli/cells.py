@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from plop_cli.cli.console import note, progress
 
 if TYPE_CHECKING:
-    from plop_cli.runs.grid import Cell, Request
+    from plop_cli.runs.grid import Cell
+    from plop_cli.runs.jobs import Request
     from plop_registry import Registry
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from enum import StrEnum
 from typing import Annotated, Any
@@ -12,7 +13,7 @@ from plop_cli.cli.filters import whole
 from plop_cli.models.options import Loading
 
 Scoring = Mapping[str, Any]
-"""Fields of `runs.grid.Request`."""
+"""Fields of `runs.jobs.Request`."""
 
 
 def _remark(text: str) -> str:
@@ -62,6 +63,19 @@ class Spread(StrEnum):
 
 By = Annotated[Rows, typer.Option("--by", help="What the rows of the table are.")]
 Map = Annotated[bool, typer.Option("--map", help="Show the NFN-map too: layers by types.")]
+
+
+class On(StrEnum):
+    all = "all"
+    answers = "answers"
+
+
+def _decoded(template: str | None) -> str | None:
+    """With `\\n`, `\\t` and `\\\\`, which the shell keeps as two characters between quotes, as what they stand for."""
+    meant = {r"\n": "\n", r"\t": "\t", r"\\": "\\"}
+    return template and re.sub(r"\\[nt\\]", lambda match: meant[match[0]], template)
+
+
 Name = Annotated[
     str | None, typer.Option("--name", parser=_name, metavar="NAME", help="What to call the run, to find it again.")
 ]
@@ -99,8 +113,19 @@ Dtype = Annotated[
 ]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1 or mps.")]
 Revision = Annotated[str | None, typer.Option("--revision", help="Branch, tag or commit on the hub, for every MODEL.")]
-Column = Annotated[str | None, typer.Option("--column", help="Which column of a file or data set is the text.")]
-Template = Annotated[str | None, typer.Option("--template", help='Make the text of a row: "{question}\\n{answer}".')]
+Column = Annotated[
+    str | None,
+    typer.Option("--column", help="Which column of a file or data set is the text, or the conversation."),
+]
+Template = Annotated[
+    str | None,
+    typer.Option("--template", callback=_decoded, help='Make the text of a row: "{question}\\n{answer}".'),
+]
+OnWhat = Annotated[On, typer.Option("--on", help="answers: score only what the assistant says, or the completion.")]
+SkipBad = Annotated[
+    bool,
+    typer.Option("--skip-bad", help="Pass over rows that are no text, and conversations that the template refuses."),
+]
 Chat = Annotated[bool, typer.Option("--chat", help="Wrap each text as a user turn with the chat template.")]
 TrustRemoteCode = Annotated[bool, typer.Option("--trust-remote-code", help="Run the code that a model brings along.")]
 AllowPickle = Annotated[bool, typer.Option("--allow-pickle", help="Load pickled weights, which can run code.")]
@@ -159,6 +184,8 @@ def scoring(
     column: Column = None,
     template: Template = None,
     chat: Chat = False,
+    on: OnWhat = On.all,
+    skip_bad: SkipBad = False,
 ) -> Scoring:
     """The options that say which texts are scored, and how they go through the model."""
     return {
@@ -169,4 +196,6 @@ def scoring(
         "column": column,
         "template": template,
         "chat": chat,
+        "on": on.value,
+        "skip_bad": skip_bad,
     }

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from plop_cli.models.source import ModelSource
     from plop_cli.placement.placement import Placement
     from plop_cli.placement.recommend import StoredScores
-    from plop_cli.runs.grid import Request
+    from plop_cli.runs.jobs import Request
+    from plop_registry import Registry
 
 
 class Unit(StrEnum):
@@ -126,12 +127,12 @@ def recommend(
             "give scores to go by or a choice of your own", param_hint="--task, --run or --targets"
         )
     from plop_cli import files
-    from plop_cli.models.loading import skeleton
-    from plop_cli.network.anatomy import anatomy
     from plop_cli.placement.ranks import parse_count, parse_match
     from plop_cli.placement.recommend import recommend as placed
     from plop_cli.placement.recommend import rule_of
-    from plop_cli.runs.grid import Request
+    from plop_cli.runs import anatomies
+    from plop_cli.runs.jobs import Request
+    from plop_registry import Registry
 
     if by is Unit.module:
         note("--by module is experimental: the paper chooses types")
@@ -143,15 +144,15 @@ def recommend(
     wanted: dict[str, Any] = {"types": types, "below": below, "invert": invert, "exclude": _listed(exclude)}
     parameters = None if budget is None else parse_count(budget)
     source = _source(model, loading, only_config=bool(targets))
-    body = anatomy(skeleton(source, loading))
-    request = Request(
-        **scoring,
-        loading=loading,
-        until=confidence,
-        rule=rule_of(sorted({module.type for module in body.modules}), **wanted),
-    )
+    with Registry(registry) as store:
+        body = anatomies.anatomy_of(source, loading, store)
+        rule = rule_of(sorted({module.type for module in body.modules}), **wanted)
+        request = Request(**scoring, loading=loading, until=confidence, rule=rule)
+        scores = _scores(model, tasks or [], run or [], request, store)
+        if scores:
+            anatomies.keep(source, body, store)
     placement = placed(
-        _scores(model, tasks or [], run or [], request, registry),
+        scores,
         targets=_listed(targets),
         by=by.value,
         rank=rank,
@@ -179,24 +180,20 @@ def _source(model: str, loading: Loading, *, only_config: bool) -> ModelSource:
     return identify(model, loading)
 
 
-def _scores(
-    model: str, tasks: list[str], runs: list[str], request: Request, registry: str | None
-) -> list[StoredScores]:
+def _scores(model: str, tasks: list[str], runs: list[str], request: Request, registry: Registry) -> list[StoredScores]:
     """Of the runs that were named, or of each task: from the registry, else scored now."""
     from plop_cli.placement.recommend import StoredScores
-    from plop_registry import Registry
 
-    with Registry(registry) as store:
-        scored = [store.get(run) for run in runs]
-        for cell in scored_cells([model], tasks, request, store) if tasks else ():
-            if cell.run is None or cell.error:
-                raise PlopError(f"{cell.task}: {cell.error}" if len(tasks) > 1 else str(cell.error))
-            if cell.cached:
-                note(f"the scores on {cell.task} are from the registry ({cell.run.id}, {cell.run.samples} texts)")
-            for warning in cell.run.warnings:
-                note(warning)
-            scored.append(cell.run)
-        return [StoredScores(run, store.matrix(run.id)) for run in scored]
+    scored = [registry.get(run) for run in runs]
+    for cell in scored_cells([model], tasks, request, registry) if tasks else ():
+        if cell.run is None or cell.error:
+            raise PlopError(f"{cell.task}: {cell.error}" if len(tasks) > 1 else str(cell.error))
+        if cell.cached:
+            note(f"the scores on {cell.task} are from the registry ({cell.run.id}, {cell.run.samples} texts)")
+        for warning in cell.run.warnings:
+            note(warning)
+        scored.append(cell.run)
+    return [StoredScores(run, registry.matrix(run.id)) for run in scored]
 
 
 def _emit(placement: Placement, format: Format, output: Path | None, *, approximate: bool) -> None:

@@ -80,7 +80,7 @@ def score(
         return
     if not tasks:
         raise typer.BadParameter("give at least one, such as --task math or --task sample/math", param_hint="--task")
-    from plop_cli.runs.grid import Request
+    from plop_cli.runs.jobs import Request
     from plop_registry import Registry
 
     request = Request(

@@ -17,7 +17,7 @@ from plop_cli.comparison import sentences
 from plop_cli.comparison.values import Column, Comparison
 from plop_cli.method.significance import differences, holm, kendall_tau
 from plop_cli.runs.axes import first_difference, names
-from plop_cli.runs.selection import position, to_compare
+from plop_cli.runs.selection import index_of, to_compare
 from plop_registry import Registry, Run, SampleMatrix, TypeScore
 
 
@@ -70,7 +70,7 @@ def compare_stored(
     called = names(runs, by or first_difference(runs))
     comparison = compare(
         whole,
-        baseline=position(runs, called, baseline) if baseline else 0,
+        baseline=index_of(runs, called, baseline) if baseline else 0,
         by=by,
         types=filters.get("type") or "*",
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from statistics import fmean
 
 from plop_registry import ModuleScore
 
@@ -15,4 +14,4 @@ def layer_means(modules: Iterable[ModuleScore]) -> dict[tuple[int | None, str], 
     for module in modules:
         if math.isfinite(module.nfn):
             values.setdefault((module.layer, module.type), []).append(module.nfn)
-    return {key: fmean(group) for key, group in values.items()}
+    return {key: math.fsum(group) / len(group) for key, group in values.items()}

@@ -71,6 +71,18 @@ def span(Wu: Tensor) -> int:
     return int((diagonal > 1e-4 * diagonal.max()).sum()) if len(diagonal) else 0
 
 
+def surely_spread(Wu: Tensor) -> bool:
+    """Whether the outputs of n probes (n, out) lie so evenly in space that `span` would find n dimensions.
+
+    With G = (W u)(W u)ᵀ, (tr G)² / ‖G‖_F² counts the dimensions that carry the outputs. Outputs of a W of rank r < n
+    reach r·n / (r + n) at most, so less than n / 2, up to chance; a QR costs ten times as much as this.
+    """
+    if len(Wu) < 16:  # chance is large, and a QR is small
+        return False
+    G = Wu @ Wu.T
+    return bool(G.trace() ** 2 > 0.6 * len(Wu) * G.square().sum())
+
+
 def amplification(Wz: Tensor, z_norms: Tensor) -> Tensor:
     """‖W z‖ / ‖z‖ of every token: outputs (..., out) and input norms (...) → (...), float32, where the latter are."""
     return norms(Wz).to(z_norms.device) / z_norms

@@ -6,7 +6,6 @@ import hashlib
 import json
 import math
 import os
-import struct
 import tempfile
 from collections import Counter
 from collections.abc import Iterable
@@ -18,23 +17,34 @@ from platformdirs import user_cache_path
 from plop_cli.errors import PlopError
 
 
-def hash_files(files: Iterable[Path]) -> str:
-    """sha256 over names and contents; each file's own hash is remembered by path, size and time of change."""
-    memory = user_cache_path("plop") / "hashes.json"
-    try:
-        known: dict[str, list[Any]] = json.loads(memory.read_text())
-    except (OSError, ValueError):
-        known = {}
+def hash_files(files: Iterable[Path], root: Path) -> str:
+    """sha256 over names, as seen from `root`, and contents.
+
+    Each file's own hash is remembered by path, and computed anew where its size, its inode or a time of change is not
+    what it was.
+    """
+    memory = user_cache_path("plop") / "stamps.json"  # not hashes.json, which older versions would misread
+    known = _remembered(memory)
     before, whole = dict(known), hashlib.sha256()
     for file in files:
         path, stat = str(file.resolve()), file.stat()
-        if known.get(path, [])[:2] != [stat.st_size, stat.st_mtime_ns]:
+        stamp = [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
+        if known.get(path, [])[:-1] != stamp:
             with file.open("rb") as stream:
-                known[path] = [stat.st_size, stat.st_mtime_ns, hashlib.file_digest(stream, "sha256").hexdigest()]
-        whole.update(f"{file.name}\0{known[path][2]}\n".encode())
+                known[path] = [*stamp, hashlib.file_digest(stream, "sha256").hexdigest()]
+        whole.update(f"{file.relative_to(root).as_posix()}\0{known[path][-1]}\n".encode())
     if known != before:
         _remember(memory, known)
     return whole.hexdigest()
+
+
+def _remembered(memory: Path) -> dict[str, list[Any]]:
+    """What was hashed before; empty where nothing of it can be read."""
+    try:
+        known = json.loads(memory.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return {path: entry for path, entry in known.items() if isinstance(entry, list)} if isinstance(known, dict) else {}
 
 
 def _remember(memory: Path, known: dict[str, list[Any]]) -> None:
@@ -48,22 +58,21 @@ def _remember(memory: Path, known: dict[str, list[Any]]) -> None:
         pass
 
 
-def count_elements(file: Path) -> Counter[str]:
-    """Elements by dtype ("F32", "BF16", …) in a safetensors file, from its header: 8 bytes of length, then JSON.
+def count_elements(file: Path) -> tuple[Counter[str], int]:
+    """Elements by dtype ("F32", "BF16", …) in a safetensors file, and how many tensors they are in, from its header.
 
     Raises PlopError where the file is cut short or is none.
     """
-    with file.open("rb") as stream:
-        try:
-            (length,) = struct.unpack("<Q", stream.read(8))
-            if length > file.stat().st_size:
-                raise ValueError("the header reaches past the end")
-            tensors = {name: t for name, t in json.loads(stream.read(length)).items() if name != "__metadata__"}
-            if max((t["data_offsets"][1] for t in tensors.values()), default=0) > file.stat().st_size - 8 - length:
-                raise ValueError("the data is cut short")
-            counts: Counter[str] = Counter()
-            for tensor in tensors.values():
-                counts[tensor["dtype"]] += math.prod(tensor["shape"])
-        except (struct.error, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise PlopError(f"{file} is no whole safetensors file; copy or download it again") from error
-    return counts
+    from safetensors import SafetensorError, safe_open  # brings no torch
+
+    counts: Counter[str] = Counter()
+    file.open("rb").close()  # safetensors says of whatever it cannot open that it is not there
+    try:
+        with safe_open(file, framework="numpy") as tensors:
+            names = tensors.keys()
+            for name in names:
+                tensor = tensors.get_slice(name)
+                counts[tensor.get_dtype()] += math.prod(tensor.get_shape())
+    except SafetensorError as error:
+        raise PlopError(f"{file} is no whole safetensors file; copy or download it again") from error
+    return counts, len(names)

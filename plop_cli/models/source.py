@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-import json
 import re
 from collections import Counter
 from dataclasses import dataclass, field, replace
@@ -18,16 +17,11 @@ from typing import Any
 from plop_cli import hub
 from plop_cli.errors import PlopError
 from plop_cli.files import expanded
-from plop_cli.models import quantization
+from plop_cli.models import checkpoint, quantization, repository
 from plop_cli.models.fingerprints import count_elements, hash_files
 from plop_cli.models.options import Loading
 
 DEMO = "demo"
-
-_KEPT = (".safetensors", ".json", ".jinja", ".model", ".txt", ".tiktoken", ".py")
-_TRAINING_STATE = {"trainer_state.json", "generation_config.json"} | {
-    f"{split}_results.json" for split in ("all", "train", "eval", "test")
-}
 
 
 @dataclass(frozen=True)
@@ -36,10 +30,11 @@ class ModelSource:
 
     `id` is what users call it, `label` the revision's human name ("main", "checkpoint-200", or ""), `revision` what
     pins the weights: a hub commit, or a hash of the files. `folder` is None while it is only on the hub, where it
-    consists of `files`. `elements` counts the weights by dtype, as safetensors names them. `quantization` names what
-    they are quantized to, in the files or, with `load_in`, when they are loaded. `adapter` is the folder of a PEFT
-    adapter that is merged into them, `adapter_hash` the start of a hash of its files. `offline` says that the hub gave
-    no answer: what loading needs beside `folder` is in the cache or nowhere.
+    consists of `files`. `elements` counts the weights by dtype, as safetensors names them, and `tensors` the tensors
+    that they are in (0 where that is not known). `quantization` names what they are quantized to, in the files or, with
+    `load_in`, when they are loaded. `adapters` are the folders of the PEFT adapters that are merged into them, in this
+    order, `adapter_hash` the start of a hash of their files. `offline` says that the hub gave no answer: what loading
+    needs beside `folder` is in the cache or nowhere.
     """
 
     id: str
@@ -49,10 +44,11 @@ class ModelSource:
     files: tuple[str, ...] = ()
     gguf_file: str | None = None
     elements: Counter[str] = field(default_factory=Counter)
+    tensors: int = 0
     pickled: bool = False
     quantization: str | None = None
     load_in: str | None = None
-    adapter: Path | None = None
+    adapters: tuple[Path, ...] = ()
     adapter_hash: str | None = None
     offline: bool = False
 
@@ -63,11 +59,19 @@ class ModelSource:
 def identify(model: str, loading: Loading = Loading()) -> ModelSource:
     """Find MODEL: `demo`, a .gguf file, a folder of a model or of an adapter, or a hub id (`org/name@revision`).
 
-    Raises PlopError where there is no such model or it holds no weights, or where it is quantized already.
+    An adapter goes onto the base that it names, or with `loading.adapter` onto MODEL, which may be an adapter itself.
+
+    Raises PlopError where there is no such model or it holds no weights, where files of it cannot be read or are not to
+    be trusted, or where it is quantized already.
     """
-    source = _find(model, loading.revision)
-    if loading.adapter is not None:
-        source = _adapted(expanded(loading.adapter), source)
+    try:
+        source = _find(model, loading)
+        if loading.adapter is not None:
+            source = _adapted(expanded(loading.adapter), loading, source)
+    except OSError as error:
+        raise PlopError(
+            f"{model[:200]} cannot be read ({error.strerror or error}); check the path and its permissions"
+        ) from error
     if loading.load_in is None:
         return source
     if source.quantization:
@@ -75,20 +79,21 @@ def identify(model: str, loading: Loading = Loading()) -> ModelSource:
     return replace(source, load_in=loading.load_in, quantization=quantization.LOAD_IN[loading.load_in])
 
 
-def _find(model: str, revision: str | None) -> ModelSource:
+def _find(model: str, loading: Loading, above: tuple[Path, ...] = ()) -> ModelSource:
+    """`above` are the adapters whose base this is."""
     if model == DEMO:
         return _gguf(_demo_file(), DEMO)
     path = expanded(model)
-    if path.is_dir():
-        return _folder(path)
+    if model and path.is_dir():
+        return _folder(path, loading, above)
     if path.is_file() and path.suffix == ".gguf":
         return _gguf(path, path.name)
     if path.is_file():
         raise PlopError(f"{model} is not a model; give a folder with config.json and weights, or a .gguf file")
     name, _, pinned = model.partition("@")
     if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name) or model.startswith(".") or path.suffix == ".gguf":
-        raise PlopError(f"no model at {model!r}; give a folder, a .gguf file, a hub id like org/name, or `demo`")
-    return _on_hub(name, revision or pinned or None)
+        raise PlopError(f"no model at {model[:200]!r}; give a folder, a .gguf file, a hub id like org/name, or `demo`")
+    return _on_hub(name, loading.revision or pinned or None, loading)
 
 
 def _demo_file() -> Path:
@@ -100,10 +105,13 @@ def _demo_file() -> Path:
 
 
 def _gguf(path: Path, name: str) -> ModelSource:
+    layers = quantization.gguf_number(path, b".block_count")
+    if layers is not None:
+        checkpoint.check_count(path, "layers", layers)
     return ModelSource(
         id=name,
         label=path.stem if name == DEMO else "",
-        revision=hash_files([path]),
+        revision=hash_files([path], path.parent),
         folder=path.parent,
         gguf_file=path.name,
         elements=Counter({"F16": 2 * path.stat().st_size}),  # at most: few quantizations go below 4 bits a weight
@@ -111,105 +119,144 @@ def _gguf(path: Path, name: str) -> ModelSource:
     )
 
 
-def _folder(path: Path) -> ModelSource:
-    if (path / "adapter_config.json").is_file() and not (path / "config.json").is_file():
-        return _adapted(path)
-    if not (path / "config.json").is_file():
+def _folder(path: Path, loading: Loading, above: tuple[Path, ...] = ()) -> ModelSource:
+    """A folder that has an adapter's files is an adapter; if it has a model's weights too, they are its base."""
+    adapter = (path / "adapter_config.json").is_file()
+    config = path / "config.json"
+    if adapter and not (config.is_file() and checkpoint.weights(path)):
+        return _adapted(path, loading, above=above)
+    if not config.is_file():
+        names = checkpoint.checkpoints(path)
+        if names:
+            raise PlopError(f"{path} holds no model itself, only {', '.join(names)}; give {path / names[-1]}, say")
         raise PlopError(f"{path} has no config.json; give the folder that save_pretrained or the trainer wrote")
-    files = _kept(path)
-    weights = [file for file in files if file.suffix == ".safetensors"]
-    pickles = sorted(path.glob("pytorch_model*.bin"))
-    if not weights and not pickles:
-        raise PlopError(f"{path} holds no weights (*.safetensors); give the folder of a saved model")
+    source = _plain_folder(path, loading)
+    return _adapted(path, loading, source) if adapter else source
+
+
+def _plain_folder(path: Path, loading: Loading) -> ModelSource:
+    weights = checkpoint.weights(path)
+    if not weights:
+        raise PlopError(f"{path} holds no weights (model.safetensors); give the folder of a saved model")
+    pickled = weights[0].suffix != ".safetensors"
+    files = checkpoint.kept(path) + (sorted(path.glob("pytorch_model*.bin")) if pickled else [])
+    more = [file for file in checkpoint.beside(path, weights, trusted=loading.trust_remote_code) if file not in files]
+    counts = [] if pickled else [count_elements(file) for file in weights]
     run = _run_of_checkpoint(path)
     return ModelSource(
         id=run or path.resolve().name,
         label=path.resolve().name if run else "",
-        revision=hash_files(files if weights else files + pickles),
+        revision=_with_code(hash_files(files + more, path), path, loading),
         folder=path,
-        elements=sum(map(count_elements, weights), Counter()),
-        pickled=not weights,
+        elements=sum((elements for elements, _ in counts), Counter()),
+        tensors=sum(tensors for _, tensors in counts),
+        pickled=pickled,
         quantization=_quantization(path / "config.json"),
     )
 
 
-def _adapted(adapter: Path, base: ModelSource | None = None) -> ModelSource:
+def _with_code(revision: str, folder: Path, loading: Loading) -> str:
+    """The revision of a folder together with that of the code elsewhere that it would run, if it is trusted."""
+    if not loading.trust_remote_code:
+        return revision
+    for place in checkpoint.code_elsewhere(folder):
+        code = expanded(place)
+        pinned = hash_files(sorted(code.rglob("*.py")), code) if code.is_dir() else repository.commit(place)
+        revision = hashlib.sha256(f"{revision}\0{place}\0{pinned}".encode()).hexdigest()
+    return revision
+
+
+def _adapted(
+    adapter: Path, loading: Loading, base: ModelSource | None = None, above: tuple[Path, ...] = ()
+) -> ModelSource:
     """`base`, by default the one that the adapter names, with the adapter: a revision of its own.
 
     A checkpoint is called as the run it lies in, as for whole models; any other adapter is a revision of its base.
     """
-    if not (adapter / "adapter_config.json").is_file():
+    config = adapter / "adapter_config.json"
+    if not config.is_file():
         raise PlopError(f"{adapter} has no adapter_config.json; give the folder that PEFT's save_pretrained wrote")
-    files = _kept(adapter)
-    pickle = adapter / "adapter_model.bin"
-    weights = adapter / "adapter_model.safetensors"
+    pickle, weights = adapter / "adapter_model.bin", adapter / "adapter_model.safetensors"
     if not weights.is_file() and not pickle.is_file():
         raise PlopError(f"{adapter} holds no adapter_model.safetensors; copy the folder again")
-    if base is None:
-        named = _read_json(adapter / "adapter_config.json")
-        name = named.get("base_model_name_or_path")
-        try:
-            base = _find(str(name), named.get("revision"))
-        except PlopError as error:
-            raise PlopError(f"the base model of {adapter}: {error}; or give BASE --adapter {adapter}") from error
-    run = _run_of_checkpoint(adapter)
-    own = hash_files(files if weights.is_file() else [*files, pickle])
+    named = checkpoint.read_config(config)
+    base = base or _base(adapter, named, loading, above)
+    if weights.is_file():
+        count_elements(weights)  # an error where it is cut short
+    files = checkpoint.kept(adapter) + ([] if weights.is_file() else [pickle])
+    more = [file for file in checkpoint.beside(adapter, [], trusted=loading.trust_remote_code) if file not in files]
+    own = _with_code(hash_files(files + more, adapter), adapter, loading)
+    together = hashlib.sha256(f"{base.adapter_hash}{own}".encode()).hexdigest() if base.adapters else own
+    run, name = _run_of_checkpoint(adapter), adapter.resolve().name
     return replace(
         base,
         id=run or base.id,
-        label=adapter.resolve().name,
+        label=f"{base.label}+{name}" if base.adapters else name,
         revision=hashlib.sha256(f"{base.revision}\0{own}".encode()).hexdigest(),
         pickled=base.pickled or not weights.is_file(),
-        adapter=adapter,
-        adapter_hash=own[:16],
+        adapters=(*base.adapters, adapter),
+        adapter_hash=together[:16],
     )
 
 
-def _kept(folder: Path) -> list[Path]:
-    """The files that make a model what it is: weights, configurations, tokenizer, code."""
-    files = sorted(folder.iterdir())
-    return [f for f in files if f.is_file() and f.suffix in _KEPT and f.name not in _TRAINING_STATE]
+def _base(adapter: Path, named: dict[str, Any], loading: Loading, above: tuple[Path, ...]) -> ModelSource:
+    """The base that an adapter names; PlopError where there is none, or where it is the adapter itself."""
+    name = named.get("base_model_name_or_path")
+    remedy = f"give BASE --adapter {adapter}"
+    if not isinstance(name, str) or not isinstance(named.get("revision"), str | None):
+        raise PlopError(f"{adapter / 'adapter_config.json'} names no base model; {remedy}")
+    chain = (*above, adapter.resolve())
+    if expanded(name).resolve() in chain:
+        raise PlopError(f"the base model of {adapter} is {name}, which is an adapter on top of it; {remedy}")
+    try:
+        return _find(name, replace(loading, revision=named.get("revision")), chain)
+    except PlopError as error:
+        raise PlopError(f"the base model of {adapter}: {error}; or {remedy}") from error
 
 
 def _run_of_checkpoint(folder: Path) -> str | None:
     """`run` for run/checkpoint-200, as the Trainer writes them."""
     absolute = folder.resolve()
-    return absolute.parent.name if re.fullmatch(r"checkpoint-\d+", absolute.name) else None
+    return absolute.parent.name if checkpoint.is_checkpoint(absolute.name) else None
 
 
 def _quantization(config: Path) -> str | None:
-    quantized = _read_json(config).get("quantization_config")
-    return quantization.name_of(quantized) if quantized else None
-
-
-def _read_json(file: Path) -> dict[str, Any]:
+    quantized = checkpoint.read_config(config).get("quantization_config")
     try:
-        content = json.loads(file.read_text())
-    except ValueError as error:
-        raise PlopError(f"{file} is not JSON ({error}); copy it again") from error
-    return content if isinstance(content, dict) else {}
+        return quantization.name_of(quantized) if quantized else None
+    except PlopError as error:
+        raise PlopError(f"{config}: {error}") from error
 
 
-def _on_hub(name: str, revision: str | None) -> ModelSource:
+def _on_hub(name: str, revision: str | None, loading: Loading) -> ModelSource:
     info = hub.ask(name, revision, "model")
     if info is None:
-        cached = _cached_snapshot(name, revision)
-        return replace(_folder(cached), id=name, label=revision or "main", revision=cached.name, offline=True)
-    names = [sibling.rfilename for sibling in info.siblings or () if "/" not in sibling.rfilename]
-    weights = [file for file in names if file.endswith(".safetensors")]
-    pickles = [file for file in names if re.fullmatch(r"pytorch_model.*\.bin(\.index\.json)?", file)]
-    if not weights and not pickles:
+        return replace(_in_cache(repository.cached(name, revision), name, revision, loading), offline=True)
+    listing = [sibling.rfilename for sibling in info.siblings or ()]
+    files, pickled = repository.files_of(listing)
+    if not files:
         raise PlopError(f"{name} on the hub holds no weights that transformers loads; for a GGUF, download the file")
+    if "adapter_config.json" in listing:
+        from huggingface_hub import snapshot_download
+
+        folder = Path(snapshot_download(name, revision=revision, allow_patterns=files))
+        return _in_cache(folder, name, revision, loading)
     return ModelSource(
         id=name,
         label=revision or "main",
         revision=info.sha,
         folder=None,
-        files=tuple([file for file in names if file.endswith(_KEPT)] + ([] if weights else pickles)),
+        files=tuple(files),
         elements=Counter(info.safetensors.parameters if info.safetensors else {}),
-        pickled=not weights,
+        pickled=pickled,
         quantization=_hub_quantization(name, revision, info),
     )
+
+
+def _in_cache(snapshot: Path, name: str, revision: str | None, loading: Loading) -> ModelSource:
+    """What the hub's cache holds, pinned by its commit; with an adapter, by that and its base together."""
+    source = replace(_folder(snapshot, loading), id=name, label=revision or "main")
+    return source if source.adapters else replace(source, revision=snapshot.name)
 
 
 def _hub_quantization(name: str, revision: str | None, info: Any) -> str | None:
@@ -219,13 +266,3 @@ def _hub_quantization(name: str, revision: str | None, info: Any) -> str | None:
     from huggingface_hub import hf_hub_download
 
     return _quantization(Path(hf_hub_download(name, "config.json", revision=revision or "main")))
-
-
-def _cached_snapshot(name: str, revision: str | None) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import LocalEntryNotFoundError
-
-    try:
-        return Path(snapshot_download(name, revision=revision, local_files_only=True))
-    except LocalEntryNotFoundError as error:
-        raise hub.unreachable(f"model {name!r}") from error

@@ -11,20 +11,27 @@ from typing import Any
 import torch
 from torch import nn
 
+from plop_cli.errors import PlopError
+
 
 @contextmanager
 def merged(model: nn.Module) -> Iterator[nn.Module]:
-    """The base model with every adapter merged into a copy of its layer, as PEFT merges it; all as before afterwards.
+    """The base model with every active adapter merged into a copy of its layer, as PEFT merges it; afterwards all is as
+    before.
 
     Merging in place and unmerging again would round the weights. The copies take the memory of the adapted layers. A
-    model without adapters is yielded as it is.
+    model without adapters is yielded as it is. Raises PlopError where an adapter cannot be merged.
     """
     get_base_model = getattr(model, "get_base_model", None)
     base = get_base_model() if get_base_model else model
     with ExitStack() as stack:
         if "peft" in sys.modules:  # else nothing can be of it
-            with torch.no_grad():
-                _merge(base, stack)
+            try:
+                with torch.no_grad():
+                    _merge(base, stack)
+            except Exception as error:  # each kind of adapter has its own reasons
+                why = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+                raise PlopError(f"the model's adapters cannot be merged ({why}); score it without them") from error
         yield base
 
 
@@ -38,13 +45,34 @@ def _merge(parent: nn.Module, stack: ExitStack) -> None:
 
 
 def _plain(layer: Any) -> Any:
-    """The layer itself, or where it is one of PEFT's, a copy of what it wraps with what it adds."""
+    """The layer itself, or where it is one of PEFT's, a copy of what it wraps with what it adds, if it adds it now."""
     from peft.tuners.tuners_utils import BaseTunerLayer
 
+    if getattr(layer, "disable_adapters", False) is True:
+        return _bare(layer)
     if hasattr(layer, "unload_and_optionally_merge_module"):  # knows how it is merged
         return copy.deepcopy(layer).unload_and_optionally_merge_module(merge=True, safe_merge=False, adapter_names=None)
     if not isinstance(layer, BaseTunerLayer):
         return layer
     twin = copy.deepcopy(layer)
-    twin.merge()
+    if set(twin.active_adapters) - set(twin.merged_adapters):  # merging twice would only warn
+        twin.merge()
     return twin.get_base_layer()
+
+
+def _bare(layer: Any) -> Any:
+    """What one of PEFT's layers wraps, without what is merged into it: its adapters are switched off."""
+    if not hasattr(layer, "get_base_layer"):
+        return layer.original_module
+    if not layer.merged:
+        return layer.get_base_layer()
+    twin = copy.deepcopy(layer)
+    twin.unmerge()
+    return twin.get_base_layer()
+
+
+def refuse_prompts(model: nn.Module) -> None:
+    """Raise PlopError for a PEFT model that puts trained prompts before each text: plop does not."""
+    config = getattr(model, "active_peft_config", None)
+    if config is not None and config.is_prompt_learning:
+        raise PlopError(f"{config.peft_type.value} puts what it learned before each text; score model.get_base_model()")

@@ -1,8 +1,8 @@
 """What a model is made of, told without its weights: linear modules, size, and which of them make up the attention.
 
-    found = anatomy(model)          # on any device, the meta device too
-    found.attention                 # ("k_proj", "q_proj", "v_proj")
-    found.feed_forward              # ("down_proj", "gate_proj", "up_proj")
+    told = anatomy(model)          # on any device, the meta device too
+    told.attention                 # ("k_proj", "q_proj", "v_proj")
+    told.feed_forward              # ("down_proj", "gate_proj", "up_proj")
 
 Attention is where two activations are multiplied with each other. So a twin of the model runs on tensors that have a
 shape and no values, each tensor remembers the linear modules that it comes from, and whatever meets in such a product
@@ -14,7 +14,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
 from itertools import takewhile
 from typing import Any
 
@@ -28,24 +27,9 @@ from transformers import PreTrainedModel
 from plop_cli.network.body import body
 from plop_cli.network.modules import LinearModule, linear_modules
 from plop_cli.network.randomness import same_randomness
+from plop_registry import Anatomy, Shape
 
 _PRODUCTS = {"mm", "addmm", "bmm", "baddbmm"}
-
-
-@dataclass(frozen=True)
-class Anatomy:
-    """`names` are all modules, `modules` the linear ones of the body, `parameters` how many weights there are.
-
-    `attention` are the types whose outputs meet in the attention (not its output projection), `feed_forward` the types
-    of the blocks that are outside of any attention; both empty where the model cannot be traced.
-    """
-
-    architecture: str
-    names: tuple[str, ...]
-    modules: tuple[LinearModule, ...]
-    parameters: int
-    attention: tuple[str, ...]
-    feed_forward: tuple[str, ...]
 
 
 def anatomy(model: nn.Module) -> Anatomy:
@@ -56,7 +40,7 @@ def anatomy(model: nn.Module) -> Anatomy:
     return Anatomy(
         architecture=type(model).__name__,
         names=tuple(name for name, _ in model.named_modules() if name),
-        modules=tuple(modules),
+        modules=tuple(Shape(m.name, m.type, m.in_features, m.out_features) for m in modules),
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         attention=attention,
         feed_forward=feed_forward,

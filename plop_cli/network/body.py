@@ -32,25 +32,25 @@ def towers(model: nn.Module) -> dict[str, nn.Module]:
     config, text = model.config, model.config.get_text_config()
     keys = [key for key in config.sub_configs if key.endswith("_config") and getattr(config, key, text) is not text]
     kinds = {id(getattr(config, key)): key.removesuffix("_config") for key in keys}
-    found: dict[str, nn.Module] = {}
+    encoders: dict[str, nn.Module] = {}
     for module in model.modules():
         if isinstance(module, PreTrainedModel) and (kind := kinds.get(id(module.config))):
-            found.setdefault(kind, module)
-    return found
+            encoders.setdefault(kind, module)
+    return encoders
 
 
 def tower(model: nn.Module, kind: str) -> nn.Module:
     """The tower to include; PlopError where there is none, or one that is not run by texts."""
-    found, name = towers(model), type(model).__name__
-    if kind not in found:
-        others = f"it has {', '.join(found)}" if found else f"leave out --include {kind}"
+    known, name = towers(model), type(model).__name__
+    if kind not in known:
+        others = f"it has {', '.join(known)}" if known else f"leave out --include {kind}"
         raise PlopError(f"{name} has no {kind} tower; {others}")
-    takes = list(inspect.signature(found[kind].forward).parameters)
+    takes = list(inspect.signature(known[kind].forward).parameters)
     if "input_ids" not in takes:
         raise PlopError(
             f"the {kind} tower of {name} takes {takes[0]}, which texts do not give; leave out --include {kind}"
         )
-    return found[kind]
+    return known[kind]
 
 
 def ids_within(parts: Iterable[nn.Module]) -> set[int]:

@@ -31,7 +31,8 @@ def execution_device(module: nn.Module) -> torch.device:
 def fetched(linear: nn.Module) -> Iterator[Any]:
     """A linear module with its weight in memory: yields its forward, (..., in) → (..., out).
 
-    Below accelerate's hook, which would fetch the weight anew for every call and drop it after.
+    Below accelerate's hook, which would fetch the weight anew for every call and drop it after; and below hooks that
+    change its input, since z is what the forward is given.
     """
     with align_module_device(linear):
-        yield getattr(linear, "_old_forward", linear)
+        yield getattr(linear, "_old_forward", linear.forward)

@@ -1,6 +1,6 @@
 """Fused projections in parts: which rows of a module's output are its q, k and v, or its gate and its up.
 
-    modules = in_parts(model, modules, device)      # each with the parts that it is fused of
+    modules, failures = in_parts(model, modules, device)      # each with the parts that it is fused of
 
 Shapes do not tell: GPT-2 writes all queries and then all keys, GPT-NeoX each head's query and then its key. Nor does
 the configuration, which says how many heads there are and how wide. So the model itself is asked: it is given noise in
@@ -10,13 +10,14 @@ place of the module's output, and what it makes of that is watched.
 - The second of two tokens has no use for the first one's q, but for its k.
 - A gate that is shut lets nothing through, whatever up is.
 
-A module that stands these tests in one reading of its rows, and in no other, has those parts; any other has none.
+A module that stands these tests in one reading of its rows, and in no other, has those parts; any other has none. Parts
+are for insight: where a model's own code fails on noise, its modules are scored all the same.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -36,19 +37,38 @@ _NONE, _SOME = 1e-3, 1e-2
 """Of the effect of noise in all rows: at most this much is no effect of some, and at least this much is one."""
 
 
-def in_parts(model: nn.Module, modules: Sequence[LinearModule], device: torch.device) -> list[LinearModule]:
-    """The same modules with their parts. The first of each type and shape is asked for all of them.
+def in_parts(
+    model: nn.Module, modules: Sequence[LinearModule], device: torch.device
+) -> tuple[list[LinearModule], list[str]]:
+    """The same modules with their parts, and a line for each type whose parts could not be looked for.
 
-    `device` is where the model wants its input. A model in which nothing has the shape of a fused one is not run.
+    The first module of each type and shape is asked for all of them. `device` is where the model wants its input. A
+    model in which nothing has the shape of a fused one is not run.
     """
     first: dict[tuple[str, int], LinearModule] = {}
     for module in modules:
         first.setdefault((module.type, module.out_features), module)
     questions = {kind: _Question(model, module) for kind, module in first.items() if module.expert is None}
+    known: dict[tuple[str, int], Parts] = dict.fromkeys(first, ())
+    failures: dict[str, str] = {}
+    asked = {kind: question for kind, question in questions.items() if any(question.readings())}
     with evaluating(model):
-        _record(model, [question for question in questions.values() if any(question.readings())], device)
-        known = {kind: questions[kind].answer() if kind in questions else _of_experts(m) for kind, m in first.items()}
-    return [replace(module, parts=known[module.type, module.out_features]) for module in modules]
+        with _noting(failures, [kind for kind, _ in asked]):
+            _record(model, list(asked.values()), device)
+        for kind, module in first.items():
+            with _noting(failures, [module.type]):
+                known[kind] = questions[kind].answer() if kind in questions else _of_experts(module)
+    lines = [f"{kind} is not told in parts: the model fails on noise ({why})" for kind, why in failures.items()]
+    return [replace(module, parts=known[module.type, module.out_features]) for module in modules], lines
+
+
+@contextmanager
+def _noting(failures: dict[str, str], types: Sequence[str]) -> Iterator[None]:
+    """Keep as these types' failure whatever is raised inside: a model's own code meets what it was not made for."""
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001
+        failures |= dict.fromkeys(types, " ".join(f"{type(error).__name__}: {error}".split())[:200])
 
 
 def _attention(heads: int, width: int, out: int) -> Iterator[Parts]:
@@ -65,8 +85,8 @@ def _gated(out: int) -> Iterator[Parts]:
     """Readings as gate and up: half and half, or taking turns, either of them first."""
     for groups in (1, out // 2):
         half = out // 2 // groups
-        for one, other in (("gate", "up"), ("up", "gate")):
-            yield Part(one, groups, 0, half), Part(other, groups, half, 2 * half)
+        for first, second in (("gate", "up"), ("up", "gate")):
+            yield Part(first, groups, 0, half), Part(second, groups, half, 2 * half)
 
 
 def _is_attention(alone: _Call, pair: _Call, parts: Parts) -> bool:
@@ -96,8 +116,8 @@ def _is_gate(through: Callable[[Tensor], Tensor], noise: Tensor, parts: Parts) -
 
 
 def _only(passing: Iterator[Parts]) -> Parts:
-    found = list(passing)
-    return found[0] if len(found) == 1 else ()
+    readings = list(passing)
+    return readings[0] if len(readings) == 1 else ()
 
 
 def _of_experts(module: LinearModule) -> Parts:
@@ -124,7 +144,7 @@ class _Question:
         self._inner = next(inner, None)
 
     def readings(self) -> Iterator[Parts]:
-        if self._heads:
+        if self._heads and self._width:
             yield from _attention(self._heads, self._width, self.out)
         if self._inner:
             yield from _gated(self.out)
@@ -156,8 +176,8 @@ class _Call:
             stack.callback(self.linear.register_forward_hook(lambda *_: outputs).remove)
             if watched:
                 stack.callback(watched.register_forward_pre_hook(lambda _, args: given.append(args[0])).remove)
-            found = self.parent(*self.args, **self.kwargs)
-        return given[0] if watched else found[0] if isinstance(found, tuple) else found
+            output = self.parent(*self.args, **self.kwargs)
+        return given[0] if watched else output[0] if isinstance(output, tuple) else output
 
     def noise(self, seed: int) -> Tensor:
         return _noise(self.outputs, seed)
@@ -190,6 +210,8 @@ def _keep_call(question: _Question, waiting: set[int], stack: ExitStack) -> None
     outputs: list[Tensor] = []
 
     def keep(parent: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], _: Any) -> None:
+        if not outputs:  # the parent uses the weight without calling the module
+            return
         question.calls.append(_Call(question.linear, parent, args, kwargs, outputs[-1]))
         waiting.discard(id(question))
         if not waiting:

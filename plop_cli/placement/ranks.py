@@ -98,16 +98,16 @@ def rank_of(
     """
     if sum(wish is not None for wish in (rank, match, budget)) > 1:
         raise PlopError("--rank, --match and --budget each set the rank; give one of them")
-    found = DEFAULT_RANK if rank is None else rank
+    chosen = DEFAULT_RANK if rank is None else rank
     wish = f"--rank is {rank}"
     if match is not None:
         parameters = _matched(match, others)
-        found, wish = rank_for(parameters, cost, rounding), f"{match} has {parameters:,} parameters"
+        chosen, wish = rank_for(parameters, cost, rounding), f"{match} has {parameters:,} parameters"
     if budget is not None:
-        found, wish = rank_for(budget, cost), f"the budget is {budget:,} parameters"
-    if found < 1:
+        chosen, wish = rank_for(budget, cost), f"the budget is {budget:,} parameters"
+    if chosen < 1:
         raise PlopError(f"{wish}, and rank 1 takes {cost:,} parameters here; give at least that, or fewer types")
-    return found
+    return chosen
 
 
 def _matched(match: str, others: Sequence[Strategy]) -> int:
@@ -132,7 +132,7 @@ def parse_match(text: str) -> tuple[str, int]:
 
 def parse_count(text: str) -> int:
     """20M, 500K, 1.5B or a plain number → a count; PlopError for anything else."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmb]?)", text.strip().lower())
-    if not found:
+    number = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmb]?)", text.strip().lower())
+    if not number:
         raise PlopError(f"{text!r} is no number of parameters; write such as 20M, 500K or 1250000")
-    return int(float(found[1]) * {"": 1, "k": 10**3, "m": 10**6, "b": 10**9}[found[2]])
+    return int(float(number[1]) * {"": 1, "k": 10**3, "m": 10**6, "b": 10**9}[number[2]])

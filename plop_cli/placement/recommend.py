@@ -18,12 +18,10 @@ from plop_cli.method.floor import LEAST_SAMPLES
 from plop_cli.names import place_of
 from plop_cli.placement.placement import Placement
 from plop_cli.placement.ranks import Linear, Rounding, cost, rank_of, strategies
-from plop_registry import ModuleScore, Run, SampleMatrix, Skipped
+from plop_registry import Anatomy, ModuleScore, Run, SampleMatrix, Skipped
 
 if TYPE_CHECKING:
     from torch import nn
-
-    from plop_cli.network.anatomy import Anatomy
 
 
 class Scores(Protocol):
@@ -133,7 +131,7 @@ def recommend(
         feed_forward=body.feed_forward if body else (),
     )
     stacks = tuple(dict.fromkeys(module.place for module in modules if module.place != module.name))
-    found = rank_of(cost(chosen), options, rank=rank, match=match, budget=budget, rounding=rounding)
+    of_rank = rank_of(cost(chosen), options, rank=rank, match=match, budget=budget, rounding=rounding)
     return Placement(
         model=tasks[0].model["id"] if tasks else "",
         architecture=body.architecture if body else tasks[0].model["architecture"],
@@ -143,8 +141,8 @@ def recommend(
         modules=chosen,
         names=body.names if body else tuple(name for name in _places(tasks[0]) if name not in stacks),
         stacks=stacks,
-        rank=found,
-        alpha=2 * found if alpha is None else alpha,
+        rank=of_rank,
+        alpha=2 * of_rank if alpha is None else alpha,
         rslora=rslora,
         parameters=body.parameters if body else None,
         strategies=options,
@@ -154,9 +152,11 @@ def recommend(
 def _anatomy(model: nn.Module | Anatomy | None) -> Anatomy | None:
     if model is None:
         return None
-    from plop_cli.network.anatomy import Anatomy, anatomy
+    if isinstance(model, Anatomy):
+        return model
+    from plop_cli.network.anatomy import anatomy
 
-    return model if isinstance(model, Anatomy) else anatomy(model)
+    return anatomy(model)
 
 
 def _modules(tasks: Sequence[Scores], body: Anatomy | None) -> list[Linear]:
@@ -168,7 +168,7 @@ def _modules(tasks: Sequence[Scores], body: Anatomy | None) -> list[Linear]:
         if idle := sorted(left_out & {module.place for module in known}):
             raise PlopError(f"not all experts of {idle[0]} have a score, so what they take is unknown; give the model")
         return known
-    own = [Linear(m.name, m.type, m.in_features, m.out_features) for m in body.modules]
+    own = [Linear(*shape) for shape in body.modules]
     for task, modules in zip(tasks, scored, strict=True):
         if other := set(modules) - set(own):
             name, _, width, height = min(other)

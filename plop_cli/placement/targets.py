@@ -61,13 +61,13 @@ def hits(targets: Iterable[str] | str, names: Iterable[str]) -> list[str]:
 
 def shortest(wanted: Collection[str], names: Collection[str]) -> Targets:
     """A sorted list of the shortest endings that hit `wanted` and nothing else among `names`; else a regex."""
-    found: set[str] = set()
+    endings: set[str] = set()
     for place in _places(wanted).values():
         ending = next((ending for ending in _endings(place) if set(hits([ending], names)) <= set(wanted)), None)
         if ending is None:
             return regex(wanted, names)
-        found.add(ending)
-    return tuple(sorted(found))
+        endings.add(ending)
+    return tuple(sorted(endings))
 
 
 def regex(wanted: Collection[str], names: Collection[str]) -> str:

@@ -14,23 +14,23 @@ AXES: dict[str, Callable[[Run], str]] = {
     "task": lambda run: run.task_name,
     "dtype": lambda run: str(run.settings.get("quantization") or run.dtype),
 }
-"""Each axis and a run's place on it, as people call it."""
+"""Each axis and a run's value on it, as people call it."""
 
 
 def first_difference(runs: Sequence[Run]) -> str:
     """The axis that tells these runs apart; "run" where none does."""
-    return next((axis for axis, place in AXES.items() if len(set(map(place, runs))) > 1), "run")
+    return next((axis for axis, value_of in AXES.items() if len(set(map(value_of, runs))) > 1), "run")
 
 
 def names(runs: Sequence[Run], by: str) -> list[str]:
-    """A name for each run: its place on the axis `by`, and of the other axes as much as tells the runs apart."""
-    others = [place for axis, place in AXES.items() if axis != by]
+    """A name for each run: its value on the axis `by`, and of the other axes as much as tells the runs apart."""
+    others = [value for axis, value in AXES.items() if axis != by]
     more: list[Callable[[Run], str]] = [*others, lambda run: run.model_revision[:8], lambda run: run.id[:8]]
-    found = [AXES[by](run) if by in AXES else "" for run in runs]
-    for places in ([place(run) for run in runs] for place in more):
-        if len(set(found)) < len(runs) and len(set(places)) > 1:
-            found = [f"{name} {place}".strip() for name, place in zip(found, places, strict=True)]
-    return list(map(short, found))
+    called = [AXES[by](run) if by in AXES else "" for run in runs]
+    for values in ([value(run) for run in runs] for value in more):
+        if len(set(called)) < len(runs) and len(set(values)) > 1:
+            called = [f"{name} {value}".strip() for name, value in zip(called, values, strict=True)]
+    return list(map(short, called))
 
 
 def in_training_order(runs: Sequence[Run]) -> list[Run]:

@@ -9,52 +9,29 @@ A model is loaded once, and only if one of its cells is not in the registry. A c
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext, suppress
-from dataclasses import dataclass, field, replace
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from plop_cli.errors import PlopError
 from plop_cli.hub import Line, through
-from plop_cli.method.choice import PLOP, Rule, sure
 from plop_cli.models.devices import resolve_device, resolve_dtype
-from plop_cli.models.options import Loading
 from plop_cli.models.quantization import package_of
-from plop_cli.models.source import ModelSource, identify
-from plop_cli.processes import ALONE, Group, own_device, rank, size
+from plop_cli.models.source import identify
+from plop_cli.processes import ALONE, Group, own_device, size
 from plop_cli.runs.exchange import keep
-from plop_cli.runs.identity import Identity, places
-from plop_cli.scoring.settings import settings
+from plop_cli.runs.jobs import Job, Request, as_asked, stored
 from plop_cli.texts.tasks import Task, load_task
-from plop_cli.texts.text import text_ids
 from plop_registry import Registry, RegistryError, Run
 
 if TYPE_CHECKING:
     from torch import nn
     from transformers import PreTrainedTokenizerBase
 
+
 Advance = Callable[[int, int], None]
 Show = Callable[[str], AbstractContextManager[Advance]]
 """What shows progress: entered with what is being done, it gives a function of (tokens done, tokens in all)."""
-
-
-@dataclass(frozen=True)
-class Request:
-    """What `plop score` was asked for, the same for all its cells. Fields are named as the options are."""
-
-    samples: int = 100
-    max_length: int = 256
-    batch_tokens: int | None = None
-    seed: int = 0
-    column: str | None = None
-    template: str | None = None
-    chat: bool = False
-    include: tuple[str, ...] = ()
-    loading: Loading = field(default_factory=Loading)
-    force: bool = False
-    """Score anew what the registry already has."""
-    until: float | None = None
-    """Score only until the set that `rule` chooses is the same in this share of resamples, `samples` at most."""
-    rule: Rule = PLOP
 
 
 @dataclass(frozen=True)
@@ -66,40 +43,6 @@ class Cell:
     run: Run | None = None
     cached: bool = False
     error: str | None = None
-
-
-@dataclass(frozen=True)
-class _Job:
-    """A cell that can be scored: a model as found, to be loaded as `loading` says, and the texts of a task."""
-
-    model: str
-    source: ModelSource
-    loading: Loading
-    task: Task
-    given: str
-    """The task as it was asked for."""
-    request: Request
-
-    def identity(self, samples: int | None = None) -> Identity:
-        """What the run of the first `samples` texts, or of all, is known by."""
-        task, request = replace(self.task, texts=self.task.texts[:samples]), self.request
-        return Identity(
-            model_id=self.source.id,
-            model_label=self.source.label,
-            model_revision=self.source.revision,
-            task=task,
-            settings=settings(
-                samples=len(task.texts),
-                max_length=request.max_length,
-                seed=request.seed,
-                dtype=self.loading.dtype,
-                chat=request.chat,
-                include=request.include,
-                quantization=self.source.quantization,
-                adapter=self.source.adapter_hash,
-            ),
-            places=places(self.source, self.given),
-        )
 
 
 def score_grid(
@@ -122,40 +65,51 @@ def score_grid(
     """
     line = Line()
     device = own_device(resolve_device(request.loading.device))
+    wanted = dict.fromkeys(models)
+    alone = len(wanted) * len(set(tasks)) == 1
     with through(line):
-        drawn = _drawn(tasks, request, note)
+        drawn = _drawn(tasks, request, note, alone)
     scored: dict[str, Run] = {}
-    for model in dict.fromkeys(models):
+    for model in wanted:
         try:
             with through(line):
                 source = identify(model, request.loading)
             loading, why = resolve_dtype(replace(request.loading, device=device), source)
             if why:
                 note(why)
-        except PlopError as error:
-            yield from (Cell(model, name, error=str(error)) for name in drawn)
+        except Exception as error:  # noqa: BLE001  (whatever it is, it must not stop the other cells)
+            yield from (Cell(model, name, error=_said(error, alone)) for name in drawn)
             continue
         jobs = []
         for name, task in drawn.items():
-            if isinstance(task, PlopError):
-                yield Cell(model, name, error=str(task))
+            if isinstance(task, str):
+                yield Cell(model, name, error=task)
                 continue
-            job = _Job(model, source, loading, task, name, request)
+            job = Job(model, source, loading, task, name, request)
             known = scored.get(job.identity().key)
-            if not request.force and (run := known or _stored(job, registry)):
-                yield Cell(model, name, _as_asked(job.identity(), run, registry), cached=True)
+            if not request.force and (run := known or stored(job, registry)):
+                yield Cell(model, name, as_asked(job.identity(), run, registry, note), cached=True)
             else:
                 jobs.append(job)
         if jobs:
-            for job, cell in zip(jobs, _score(jobs, registry, show, join), strict=True):
+            for job, cell in zip(jobs, _score(jobs, registry, show, join, alone), strict=True):
                 if cell.run:
                     scored[job.identity().key] = cell.run
                 yield cell
 
 
-def _drawn(tasks: Sequence[str], request: Request, note: Callable[[str], None]) -> dict[str, Task | PlopError]:
+def _said(error: Exception, alone: bool) -> str:
+    """What a cell says of its error. One that is a bug is raised where no other cell is there to be stopped by it."""
+    if isinstance(error, PlopError | RegistryError):
+        return str(error)
+    if alone:
+        raise error
+    return f"{type(error).__name__}: {error}; this is a bug: score this cell alone to see where it arises"
+
+
+def _drawn(tasks: Sequence[str], request: Request, note: Callable[[str], None], alone: bool) -> dict[str, Task | str]:
     """The texts of each task, or why there are none."""
-    drawn: dict[str, Task | PlopError] = {}
+    drawn: dict[str, Task | str] = {}
     for name in dict.fromkeys(tasks):
         try:
             if name == "-" and size() > 1:
@@ -166,56 +120,21 @@ def _drawn(tasks: Sequence[str], request: Request, note: Callable[[str], None]) 
                 seed=request.seed,
                 column=request.column,
                 template=request.template,
+                skip_bad=request.skip_bad,
             )
             for text in task.notes:
                 note(text)
-        except PlopError as error:
-            drawn[name] = error
+        except Exception as error:  # noqa: BLE001  (as above)
+            drawn[name] = _said(error, alone)
     return drawn
 
 
-def _stored(job: _Job, registry: Registry) -> Run | None:
-    """The stored run that answers: of these very texts, or with `until`, of as few of the first as decide it."""
-    request = job.request
-    if request.until is None:
-        return registry.find(job.identity().key)
-    ids = text_ids(job.task.texts)
-    wanted = job.identity(samples=0).settings
-    fit = (
-        run
-        for run in sorted(registry.runs(revision=job.source.revision), key=lambda run: run.samples)
-        if (run.task_id, run.settings | {"samples": 0}) == (job.task.id, wanted)
-    )
-    for run, matrix in (whole for stored in fit for whole in registry.whole([stored])):
-        both = min(len(ids), run.samples)
-        if (matrix.texts[:both] == ids[:both]).all() and (
-            run.samples >= len(ids)
-            or sure([m.type for m in run.modules], matrix, request.rule, seed=request.seed) >= request.until
-        ):
-            return run
-    return None
-
-
-def _as_asked(identity: Identity, run: Run, registry: Registry) -> Run:
-    """The run that answers, under the name that was asked for.
-
-    The same weights in another folder, or of a checkpoint of another name, are stored as a run of their own: whoever
-    asked will look for it there. Where that cannot be, the answer is the run as it is called.
-    """
-    if identity.names(run):
-        return run
-    for known in registry.runs(key=run.key):
-        if identity.names(known):
-            return registry.get(known.id)
-    own = identity.called(run)
-    with suppress(RegistryError):
-        return registry.add(own, registry.matrix(run.id)) if rank() == 0 else own
-    return run
-
-
-def _score(jobs: Sequence[_Job], registry: Registry, show: Show, join: Callable[[], Group]) -> Iterator[Cell]:
+def _score(
+    jobs: Sequence[Job], registry: Registry, show: Show, join: Callable[[], Group], alone: bool
+) -> Iterator[Cell]:
     """The cells of jobs of one model, which is loaded once."""
     from plop_cli.models.loading import load
+    from plop_cli.scoring.batches import RefusedText
 
     source, loading = jobs[0].source, jobs[0].loading
     try:
@@ -224,42 +143,48 @@ def _score(jobs: Sequence[_Job], registry: Registry, show: Show, join: Callable[
             model, tokenizer = load(source, loading)
             if group.rank == 0:
                 registry.upgrade()  # before any work: a registry that cannot be written must not cost a forward pass
-    except (PlopError, RegistryError) as error:
-        yield from (Cell(job.model, job.task.id, error=str(error)) for job in jobs)
+    except Exception as error:  # noqa: BLE001  (as above)
+        yield from (Cell(job.model, job.task.id, error=_said(error, alone)) for job in jobs)
         return
     for job in jobs:
-        yield _score_one(job, model, tokenizer, registry, show, group)
+        try:
+            yield _score_one(job, model, tokenizer, registry, show, group)
+        except RefusedText as error:
+            remedy = "--skip-bad passes over such rows, --template makes text of them"
+            yield Cell(job.model, job.task.id, error=f"{job.task.place(error.index)}: {error.reason} ({remedy})")
+        except Exception as error:  # noqa: BLE001  (as above)
+            yield Cell(job.model, job.task.id, error=_said(error, alone))
 
 
 def _score_one(
-    job: _Job, model: nn.Module, tokenizer: PreTrainedTokenizerBase, registry: Registry, show: Show, group: Group
+    job: Job, model: nn.Module, tokenizer: PreTrainedTokenizerBase, registry: Registry, show: Show, group: Group
 ) -> Cell:
     from plop_cli.scoring.score import score
 
     request = job.request
-    try:
-        key = job.identity().key
-        if set(group.gather(key)) != {key}:
-            raise PlopError("the processes do not see the same weights and texts; give all the same files")
-        with show(f"{job.source} on {job.task.id}") as advance:
-            scores = score(
-                model,
-                tokenizer,
-                job.task.texts,
-                max_length=request.max_length,
-                batch_tokens=request.batch_tokens,
-                seed=request.seed,
-                chat=request.chat,
-                include=request.include,
-                until=request.until,
-                rule=request.rule,
-                progress=advance,
-                group=group,
-            )
-    except PlopError as error:
-        return Cell(job.model, job.task.id, error=str(error))
-    packages = ["peft" if job.source.adapter else None, package_of(job.source.quantization)]
-    run = job.identity(len(scores.matrix.texts)).run(scores, [name for name in packages if name])
+    key = job.identity().key
+    if set(group.gather(key)) != {key}:
+        raise PlopError("the processes do not see the same weights and texts; give all the same files")
+    with show(f"{job.source} on {job.task.id}") as advance:
+        scores = score(
+            model,
+            tokenizer,
+            job.task.texts,
+            max_length=request.max_length,
+            batch_tokens=request.batch_tokens,
+            seed=request.seed,
+            chat=request.chat,
+            include=request.include,
+            on=request.on,
+            skip_bad=request.skip_bad,
+            until=request.until,
+            rule=request.rule,
+            progress=advance,
+            group=group,
+        )
+    packages = ["peft" if job.source.adapters else None, package_of(job.source.quantization)]
+    identity = job.identity(len(scores.matrix.texts), skipped=scores.settings.get("skip_bad", False))
+    run = identity.run(scores, [name for name in packages if name])
     try:
         return Cell(job.model, job.task.id, keep(registry, run, scores.matrix) if group.rank == 0 else run)
     except RegistryError as error:

@@ -86,7 +86,9 @@ def places(source: ModelSource, task: str) -> dict[str, Any]:
     """
     local = source.folder is not None and source.id != DEMO and not source.offline
     model = resolved(source.folder / (source.gguf_file or "")) if local and source.folder else ""
-    adapter = resolved(source.adapter) if source.adapter else ""
+    adapter = resolved(source.adapters[-1]) if source.adapters else ""
+    if len(source.adapters) > 1:  # the one below names its base
+        model = resolved(source.adapters[-2])
     if adapter and source.label.startswith("checkpoint-"):
         model, adapter = adapter, ""
     return {"model_path": model, "adapter_path": adapter, "task_path": _file(task)}

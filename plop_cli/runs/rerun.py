@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import re
 import shlex
+from pathlib import Path
 
 from plop_cli.models.quantization import LOAD_IN
+from plop_cli.texts.formats import format_of
 from plop_registry import Run
 
 _LOAD_IN = {name: wanted for wanted, name in LOAD_IN.items()}
@@ -28,6 +30,10 @@ def command(run: Run, *, paths: bool = True) -> str:
             words += [f"--{name.replace('_', '-')}", str(value)]
     if run.settings.get("chat"):
         words.append("--chat")
+    if on := run.settings.get("on"):
+        words += ["--on", str(on)]
+    if run.settings.get("skip_bad"):
+        words.append("--skip-bad")
     if load_in := _LOAD_IN.get(str(run.settings.get("quantization"))):
         words += ["--load-in", load_in]
     if run.settings.get("adapter") and not _is_checkpoint(run):
@@ -48,13 +54,14 @@ def _is_checkpoint(run: Run) -> bool:
 
 
 def _task(task: str, path: str) -> list[str]:
-    """A file's task id is NAME, NAME:COLUMN or NAME:TEMPLATE; every other id is what --task takes."""
+    """The id of a file, folder or pipe is NAME, NAME:COLUMN or NAME:TEMPLATE; every other id is what --task takes."""
+    name, _, how = task.partition(":")
     if path:
-        name = path.rpartition("/")[2]
-        known, how = task.startswith(name), task[len(name) + 1 :]
-    else:
-        file = re.fullmatch(r"([^:]+\.(?:jsonl|json|csv|parquet|txt)):(.+)", task, re.DOTALL)
-        known, path, how = True, file[1] if file else task, file[2] if file else ""
-    if not known or not how:
-        return ["--task", path]
-    return ["--task", path, "--template" if "{" in how else "--column", how]
+        name, how = path, task.removeprefix(path.rpartition("/")[2]).removeprefix(":")
+    elif not how or ("/" in name and not format_of(Path(name))):
+        return ["--task", task]
+    if not how:
+        return ["--task", name]
+    if "{" in how:
+        return ["--task", name, "--template", how.replace("\\", r"\\")]  # which the option decodes
+    return ["--task", name, "--column", how]

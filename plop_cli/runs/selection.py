@@ -83,7 +83,7 @@ def to_compare(
 ) -> tuple[list[tuple[Run, SampleMatrix]], int]:
     """The runs to compare, with their modules and matrices, and how many older ones were passed over.
 
-    Either `references` name them, or they are the newest run at each place on the axis `by`, of those that fit; of the
+    Either `references` name them, or they are the newest run at each value of the axis `by`, of those that fit; of the
     latter, a damaged one is left out.
     """
     filtered = any(value is not None for name, value in filters.items() if name != "type")
@@ -95,42 +95,42 @@ def to_compare(
         if len(whole) < 2:
             raise PlopError("fewer than two of the runs to compare are sound; plop registry check says what is wrong")
         return whole, older
-    found = list({run.id: run for run in map(registry.get, references)}.values())
-    if len(found) < 2:
-        raise PlopError(f"there is only one run to compare, {found[0].id}; give another (plop history lists runs)")
+    runs = list({run.id: run for run in map(registry.get, references)}.values())
+    if len(runs) < 2:
+        raise PlopError(f"there is only one run to compare, {runs[0].id}; give another (plop history lists runs)")
     pattern = filters.get("type")
-    if pattern is not None and not types_of(found, pattern):
-        raise PlopError(f"neither run has a type that fits --type {pattern}; {_known(found, 'type', pattern)}")
-    return [(run, registry.matrix(run.id)) for run in found], 0
+    if pattern is not None and not types_of(runs, pattern):
+        raise PlopError(f"neither run has a type that fits --type {pattern}; {_known(runs, 'type', pattern)}")
+    return [(run, registry.matrix(run.id)) for run in runs], 0
 
 
 def cells(runs: Sequence[Run], by: str) -> tuple[list[Run], int]:
-    """The newest run at each place on the axis `by`, in order, and how many older ones are passed over.
+    """The newest run at each value of the axis `by`, in order, and how many older ones are passed over.
 
-    Args: `runs`, newest first. Checkpoints go by step, other places by name.
+    Args: `runs`, newest first. Checkpoints go by step, other values by name.
 
-    Raises PlopError where runs of several models or tasks would be mixed, or all are at one place.
+    Raises PlopError where runs of several models or tasks would be mixed, or all have one value.
     """
     for axis in _HELD[by]:
-        places = sorted(set(map(AXES[axis], runs)))
-        if len(places) > 1:
-            shown = ", ".join(places[:5]) + (", …" if places[5:] else "")
+        values = sorted(set(map(AXES[axis], runs)))
+        if len(values) > 1:
+            shown = ", ".join(values[:5]) + (", …" if values[5:] else "")
             raise PlopError(f"--by {by} compares runs of one {axis}, and these are of {shown}; add --{axis}")
     newest: dict[tuple[str, str], Run] = {}
     for run in runs:
-        place = AXES[by](run)
+        value = AXES[by](run)
         # A label without a number, such as a branch, moves on to other weights.
-        moving = by == "revision" and not re.search(r"\d", place)
-        newest.setdefault((place, run.model_revision if moving else ""), run)
+        moving = by == "revision" and not re.search(r"\d", value)
+        newest.setdefault((value, run.model_revision if moving else ""), run)
     if len(newest) < 2:
         raise PlopError(f"all runs that fit have the same {by}, {AXES[by](runs[0])}; plop score adds another")
     chosen = [run for _, run in sorted(newest.items())]
     return in_training_order(chosen) if by == "revision" else chosen, len(runs) - len(chosen)
 
 
-def position(runs: Sequence[Run], called: Sequence[str], reference: str) -> int:
+def index_of(runs: Sequence[Run], called: Sequence[str], reference: str) -> int:
     """Which of the runs `reference` means: the name of its column, or the start of its id."""
-    fits = [place for place, run in enumerate(runs) if called[place] == reference or run.id.startswith(reference)]
+    fits = [index for index, run in enumerate(runs) if called[index] == reference or run.id.startswith(reference)]
     if len(fits) != 1:
         there = ", ".join(f"{name} ({run.id[:8]})" for name, run in zip(called, runs, strict=True))
         raise PlopError(f"--baseline {reference} is {'several' if fits else 'none'} of the compared runs: {there}")

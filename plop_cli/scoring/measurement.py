@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -122,31 +122,36 @@ def summarize(
     return type_scores, module_scores, choice.confidence
 
 
+_IDLE = "it is not called with tokens, though its weight may be used"
+
+
 def fit_to_average(
     modules: Sequence[LinearModule], operators: Sequence[Operator], sums: Array, counts: Array, misfits: set[int]
 ) -> Fit:
-    """Which modules have a score. Experts that saw no token are counted, an entry for each parameter of each layer."""
+    """Which modules have a score. Experts that saw no token are counted, an entry for each parameter of each layer.
+
+    Modules of one type that are left out for one reason, such as a list of experts, are one warning.
+    """
     fit, idle = Fit([], [], []), Counter[str]()
+    alike = defaultdict[tuple[str, str], list[str]](list)
+    remarks = defaultdict[tuple[str, str], list[str]](list)
     for column, (module, operator) in enumerate(zip(modules, operators, strict=True)):
-        reason = None
-        if column in misfits:
-            reason = "it is not called with one input per token"
-        elif not counts[:, column].any():
-            reason = "it saw no token"
-        elif operator.baseline.norm == 0:
-            reason = "its weight is zero"
-        elif not np.isfinite([*operator.baseline, sums[:, column].sum()]).all():
-            reason = "its input or output is not finite"
+        reason = _against(operator, misfit=column in misfits, sums=sums[:, column], counts=counts[:, column])
         if reason is None:
             fit.kept.append(column)
-            if operator.rank is not None:
-                full = min(module.in_features, module.out_features)
-                fit.warnings.append(f"{module.name} has rank {operator.rank}, and its shape allows {full}")
-        elif reason == "it saw no token" and module.expert is not None:
+            for what, remark in _remarks(module, operator):
+                remarks[module.type, what].append(remark)
+        elif reason == _IDLE and module.expert is not None:
             idle[module.place] += 1
         else:
             fit.left_out.append(Skipped(module.name, reason))
-            fit.warnings.append(f"{module.name} is left out: {reason}")
+            alike[module.type, reason].append(module.name)
+    number = Counter(module.type for module in modules)
+    for (kind, what), lines in remarks.items():
+        fit.warnings.append(lines[0] + (f" ({len(lines)} of {number[kind]} {kind} {what})" if lines[1:] else ""))
+    for (kind, reason), names in alike.items():
+        line = f"{names[0]} is left out: {reason}"
+        fit.warnings.append(line + (f" (so are {len(names)} of {number[kind]} {kind})" if names[1:] else ""))
     of = Counter(module.place for module in modules)
     fit.left_out.extend(Skipped(place, f"{n} of {of[place]} experts saw no token") for place, n in idle.items())
     if idle:
@@ -155,3 +160,28 @@ def fit_to_average(
             f"{idle.total()} of {total} expert weights saw no token and have no score; more texts reach more of them"
         )
     return fit
+
+
+def _against(operator: Operator, *, misfit: bool, sums: Array, counts: Array) -> str | None:
+    """Why a module has no score; None where it has one."""
+    if operator.against:
+        return operator.against
+    if misfit:
+        return "it is not called with one input per token"
+    if not counts.any():
+        return _IDLE
+    if operator.baseline.norm == 0:
+        return "its weight is zero"
+    if not np.isfinite([*operator.baseline, sums.sum()]).all():
+        return "its input or output is not finite"
+    return None
+
+
+def _remarks(module: LinearModule, operator: Operator) -> Iterator[tuple[str, str]]:
+    """What to know of a module that has a score: in words that fit several modules, and in full."""
+    if operator.rank is not None:
+        full = min(module.in_features, module.out_features)
+        yield "are of low rank", f"{module.name} has rank {operator.rank}, and its shape allows {full}"
+    if operator.error:
+        rest = f"its scores rest on {nfn.PROBES} probes alone and err by {operator.error:.1%}"
+        yield "are so", f"{module.name} does not show its weight: {rest}"

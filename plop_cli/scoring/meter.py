@@ -45,7 +45,7 @@ class Meter:
 
     @contextmanager
     def batch(self, rows: Tensor, mask: Tensor) -> Iterator[None]:
-        """Around one forward: `rows` (batch,) are the samples, `mask` (batch, length) is True on real tokens."""
+        """Around one forward: `rows` (batch,) are the samples, `mask` (batch, length) is True on tokens that count."""
         self._batch = _BatchSums(self._totals, self._columns, mask)
         yield
         self._totals[:, :, rows] += self._batch.read()
@@ -76,7 +76,8 @@ class Meter:
         def add(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor) -> None:
             batch = self._batch
             z_norms, counted = batch.norms_of(args[0] if args else next(iter(kwargs.values())))
-            if z_norms.shape not in (batch.mask.shape, (batch.mask.numel(),)):
+            rows = output.shape[:-1] if isinstance(output, Tensor) else None
+            if z_norms.shape not in (batch.mask.shape, (batch.mask.numel(),)) or rows != z_norms.shape:
                 self.misfits.add(column)
                 return
             Wz = output if bias is None else self._minus(output, bias)
@@ -114,7 +115,7 @@ class Meter:
 
 
 class _BatchSums:
-    """What one forward adds to the totals. `mask` (batch, length) is True on real tokens."""
+    """What one forward adds to the totals. `mask` (batch, length) is True on tokens that count."""
 
     def __init__(self, totals: Tensor, columns: Tensor, mask: Tensor) -> None:
         self.mask = mask

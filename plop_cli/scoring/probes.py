@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cache, partial
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,7 @@ from plop_cli.method import nfn
 from plop_cli.network import experts
 from plop_cli.network.modules import LinearModule, Part
 from plop_cli.network.offload import fetched
+from plop_cli.scoring import own_forward
 
 
 @dataclass(frozen=True)
@@ -22,54 +23,98 @@ class Operator:
     """A module's bias, (out,) or None (an expert's hook is given W z itself); its baseline, and those of its parts.
 
     `rank` is W's where it is under 64 and under half of what its shape allows, else None: not looked for in experts,
-    nor below float32, where rounding hides it.
+    nor below float32, where rounding hides it. `against` says why there is no score, where a forward of its own
+    is no linear map. `error` is the baseline's standard error, relative to it, where no weight backs the probes.
     """
 
     bias: Tensor | None
     baseline: nfn.Baseline
     parts: tuple[nfn.Baseline, ...] = ()
     rank: int | None = None
+    against: str | None = None
+    error: float | None = None
 
 
-def operators(modules: Sequence[LinearModule], dtype: torch.dtype, *, seed: int) -> list[Operator]:
-    """One for each module, in their order, from probes in `dtype` (the weight's own where it can be read)."""
-    found: list[Operator] = []
+def operators(
+    modules: Sequence[LinearModule], dtype: torch.dtype, *, seed: int, sizes: Mapping[nn.Module, float]
+) -> list[Operator]:
+    """One for each module, in their order, from probes in `dtype` (the weight's own where it can be read).
+
+    `sizes` is what `own_forward.input_sizes` found.
+    """
+    probed: list[Operator] = []
     probes = cache(partial(nfn.unit_probes, seed=seed))
     for module in modules:
-        if module.expert is None:
-            found.append(_dense(module, dtype, probes(module.in_features)))
+        if module.expert is None and own_forward.is_plain(module.module):
+            probed.append(_plain(module, dtype, probes(module.in_features)))
+        elif module.expert is None:
+            probed.append(_own(module, dtype, probes(module.in_features), sizes.get(module.module, 1.0)))
         elif module.expert == 0:
-            found += _experts(module, probes(module.in_features))
-    return found
+            probed += _experts(module, probes(module.in_features))
+    return probed
 
 
-def _dense(module: LinearModule, dtype: torch.dtype, u: Tensor) -> Operator:
+def _plain(module: LinearModule, dtype: torch.dtype, u: Tensor) -> Operator:
+    """Of a module that does nothing but multiply by its weight, though that may not show (torchao, bitsandbytes)."""
     linear = module.module
     with fetched(linear) as forward:
         weight = linear.weight
         assert isinstance(weight, Tensor)
         readable = type(weight) in (Tensor, nn.Parameter) and weight.is_floating_point()
         u = u.to(weight.device, weight.dtype if readable else dtype)
-        # A zero input comes out as the bias, whatever the class keeps it in.
-        bias = forward(torch.zeros_like(u[:1]))[0] if getattr(linear, "bias", None) is not None else None
+        bias, W = _without_bias(linear, forward, u)
+        outputs = W(u)
+        shown = [weight if isinstance(linear, Conv1D) else weight.mT] if readable else own_forward.columns(W, u, 1.0)
+        q = _q(module, shown)
+    return _operator(module, bias, u, outputs, q)
 
-        def W(inputs: Tensor) -> Tensor:
-            return cast(Tensor, forward(inputs) if bias is None else forward(inputs) - bias)
 
-        outputs, rows = W(u), _whole_and_parts(module)
-        columns = [weight if isinstance(linear, Conv1D) else weight.mT] if readable else map(W, _unit_vectors(u))
-        squares = sum(torch.stack([_squares(part.of(some)) for part in rows]) for some in columns)
-    q = (cast(Tensor, squares).cpu().double() / module.in_features).tolist()
-    whole, *parts = (nfn.baseline(part.of(outputs).flatten(-2), u, share) for part, share in zip(rows, q, strict=True))
+def _own(module: LinearModule, dtype: torch.dtype, u: Tensor, size: float) -> Operator:
+    """Of a module with a forward of its own; without a score where that takes no vectors or is no linear map."""
+    linear, nothing = module.module, nfn.Baseline(0.0, 0.0)
+    try:
+        with fetched(linear) as forward:
+            u = u.to(cast(Tensor, linear.weight).device, dtype)
+            bias, W = _without_bias(linear, linear if linear._forward_hooks else forward, u)
+            large = own_forward.sized(W, size)
+            outputs = large(u)
+            against = None if own_forward.is_linear(large, u, outputs) else own_forward.NOT_LINEAR
+            q = _q(module, own_forward.columns(W, u, size))
+    except Exception as failure:  # noqa: BLE001  # foreign code, on what it may not have been written for
+        why = " ".join(f"{type(failure).__name__}: {failure}".split())[:200]
+        return Operator(None, nothing, (nothing,) * len(module.parts), against=f"it cannot be probed ({why})")
+    error = own_forward.error_of_probes(nfn.amplification(outputs, nfn.norms(u)), q[0])
+    if error:
+        q = [float(nfn.amplification(Wu, nfn.norms(u)).square().mean()) for Wu in _by_rows(module, outputs)]
+    return replace(_operator(module, bias, u, outputs, q), against=against, error=error)
+
+
+def _without_bias(linear: nn.Module, forward: Any, u: Tensor) -> tuple[Tensor | None, own_forward.Map]:
+    """The bias, (out,), and W as the module computes it. A zero input comes out as the bias, wherever that is kept."""
+    bias = forward(torch.zeros_like(u[:1]))[0] if getattr(linear, "bias", None) is not None else None
+    return bias, forward if bias is None else lambda inputs: forward(inputs) - bias
+
+
+def _operator(module: LinearModule, bias: Tensor | None, u: Tensor, outputs: Tensor, q: Sequence[float]) -> Operator:
+    """From `outputs`, W of the probes `u`, and ‖W‖_F²/in of all rows and of each part's."""
+    whole, *parts = (nfn.baseline(Wu, u, share) for Wu, share in zip(_by_rows(module, outputs), q, strict=True))
     telling = outputs[: min(module.in_features, module.out_features) // 2]
-    rank = nfn.span(telling) if outputs.dtype == torch.float32 else None
+    hidden = outputs.dtype != torch.float32 or nfn.surely_spread(telling)
+    rank = None if hidden else nfn.span(telling)
     return Operator(bias, whole, tuple(parts), rank if rank != len(telling) else None)
 
 
-def _unit_vectors(like: Tensor) -> Sequence[Tensor]:
-    """All of them, at most 1,024 at once: they come out as W's columns, where W cannot be read."""
-    size = like.shape[1]
-    return torch.eye(size, dtype=like.dtype, device=like.device).tensor_split(-(-size // 1024))
+def _q(module: LinearModule, columns: Iterable[Tensor]) -> list[float]:
+    """‖W‖_F²/in of all rows and of each part's, from W's columns, given as rows."""
+    rows = _whole_and_parts(module)
+    squares = sum(torch.stack([_squares(part.of(some)) for part in rows]) for some in columns)
+    shares: list[float] = (cast(Tensor, squares).cpu().double() / module.in_features).tolist()
+    return shares
+
+
+def _by_rows(module: LinearModule, outputs: Tensor) -> list[Tensor]:
+    """Outputs (probes, out) of all rows and of each part's."""
+    return [part.of(outputs).flatten(-2) for part in _whole_and_parts(module)]
 
 
 def _whole_and_parts(module: LinearModule) -> tuple[Part, ...]:

@@ -18,16 +18,18 @@ from plop_cli.errors import PlopError
 from plop_cli.method.choice import PLOP, Rule, looks, sure
 from plop_cli.method.estimates import Array
 from plop_cli.models.quantization import quantization_of
+from plop_cli.network.adapters import merged, refuse_prompts
 from plop_cli.network.forward import Forward, check_length, forward
 from plop_cli.network.hooks import evaluating
 from plop_cli.network.modules import linear_modules
 from plop_cli.network.offload import execution_device, is_offloaded
 from plop_cli.network.parts import in_parts
 from plop_cli.processes import ALONE, Group
-from plop_cli.scoring.batches import Batch, batches, default_budget, tokenize
+from plop_cli.scoring.batches import Batch, On, Tokens, batches, default_budget, tokenize
 from plop_cli.scoring.fitting import Fitting
 from plop_cli.scoring.measurement import measured, summarize
 from plop_cli.scoring.meter import Meter, columns_of_parts
+from plop_cli.scoring.own_forward import input_sizes
 from plop_cli.scoring.probes import operators
 from plop_cli.scoring.scores import Course, NFNScores
 from plop_cli.scoring.settings import settings
@@ -47,6 +49,8 @@ def score(
     seed: int = 0,
     chat: bool = False,
     include: Sequence[str] = (),
+    on: On = "all",
+    skip_bad: bool = False,
     until: float | None = None,
     rule: Rule = PLOP,
     progress: Progress | None = None,
@@ -55,13 +59,17 @@ def score(
     """NFN of every linear module of `model` on `texts` (paper, Definition 1 and Steps 1 to 3).
 
     Args:
-        model: a transformers model, on any device and in any dtype; left as it was found.
+        model: a transformers model, on any device and in any dtype; left as it was found. With PEFT adapters it is
+            scored as what it computes, the active ones merged in copies of their layers.
         texts: strings, or conversations (lists of role/content messages), which go through the chat template.
         max_length: tokens per text; longer texts are cut, and `warnings` says how many.
         batch_tokens: tokens per forward, padding included (default 512 on the CPU, 16,384 elsewhere). Scores do not
             depend on it.
         seed: of the 64 probes and of the bootstrap.
         chat: wrap each text as a user turn with the tokenizer's chat template.
+        on: "answers" scores what the assistant says, or the completion of a prompt, alone.
+        skip_bad: pass over conversations that the chat template refuses, and texts without an answer with
+            `on="answers"`; `warnings` says how many.
         include: towers of a multimodal model to score too, such as "vision", where texts run through them.
         until, rule: stop early: look after 8, 16, 32, … texts, and score no more once the set that `rule` chooses is
             the same in this share of resamples. The scores are those of the texts so far; `warnings` says so.
@@ -69,25 +77,66 @@ def score(
 
     Raises PlopError where nothing can be scored: no texts, no tokens, no linear module, a text too long for the model.
     """
+    refuse_prompts(model)
+    with merged(model) as plain:
+        return _scored(
+            plain,
+            tokenizer,
+            texts,
+            max_length=max_length,
+            batch_tokens=batch_tokens,
+            seed=seed,
+            chat=chat,
+            include=include,
+            on=on,
+            skip_bad=skip_bad,
+            until=until,
+            rule=rule,
+            progress=progress,
+            group=group,
+        )
+
+
+def _scored(
+    model: nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
+    texts: Sequence[Text],
+    *,
+    max_length: int,
+    batch_tokens: int | None,
+    seed: int,
+    chat: bool,
+    include: Sequence[str],
+    on: On,
+    skip_bad: bool,
+    until: float | None,
+    rule: Rule,
+    progress: Progress | None,
+    group: Group,
+) -> NFNScores:
+    """`score` of a model without adapters."""
     started = time.perf_counter()
     modules, skipped = linear_modules(model, include)
     if not modules:
         raise PlopError(f"{type(model).__name__} has no linear module to score; give a transformer with weights")
     check_length(model, max_length)
-    tokens = tokenize(tokenizer, texts, max_length=max_length, chat=chat)
-    if not any(tokens.ids):
+    if on == "answers" and getattr(getattr(model, "config", None), "is_encoder_decoder", False):
+        raise PlopError("an encoder-decoder writes each text from its first token on; leave out --on answers")
+    tokens = tokenize(tokenizer, texts, max_length=max_length, chat=chat, on=on, skip_bad=skip_bad)
+    if not tokens.number(len(texts)):
         raise PlopError("no text holds a token to score; give texts that are not empty")
 
     device, dtype = execution_device(modules[0].module), _dtype(model)
-    modules = in_parts(model, modules, device)
+    modules, untold = in_parts(model, modules, device)
     meter = Meter(samples=len(texts), columns=columns_of_parts(modules)[-1].stop, device=device)
     ends = looks(len(texts), until) if until else [(len(texts), 0.0)]
     budget = batch_tokens or default_budget(device, is_offloaded(model))
     texts_pass = _Pass(forward(model, include), meter, device, budget, tokenizer.pad_token_id or 0, group, progress)
-    texts_pass.deal(tokens.ids, [end for end, _ in ends])
+    texts_pass.deal(tokens, [end for end, _ in ends])
     with evaluating(model):
-        with group.together():
-            probed = operators(modules, dtype, seed=seed)  # the denominator of NFN: what comes out of a random input
+        with group.together():  # the denominator of NFN: what comes out of a random input
+            sizes = input_sizes(modules, lambda: texts_pass.run_alone(next(filter(None, tokens.ids))))
+            probed = operators(modules, dtype, seed=seed, sizes=sizes)
         with meter.watching(modules, [operator.bias for operator in probed]):
             for end, enough in ends:
                 measure = measured(modules, probed, *texts_pass.up_to(end), texts[:end])
@@ -106,11 +155,11 @@ def score(
         types=types,
         modules=module_scores,
         skipped=(*skipped, *measure.fit.left_out),
-        warnings=(*course.warnings(), *measure.fit.warnings),
+        warnings=(*course.warnings(), *tokens.warnings(end), *measure.fit.warnings, *untold),
         parts=measure.parts,
         matrix=measure.matrix,
         confidence=confidence,
-        tokens=sum(map(len, tokens.ids[:end])),
+        tokens=tokens.number(end),
         duration=time.perf_counter() - started,
         model=_described(model, dtype, device),
         settings=settings(
@@ -121,6 +170,8 @@ def score(
             chat=chat,
             quantization=quantization_of(model),
             include=include,
+            on=on,
+            skipped=any(index < end for index in tokens.refused),
         ),
     )
 
@@ -142,18 +193,26 @@ class _Pass:
         self._budget, self._pad = budget, pad
         self._group, self._progress = group, progress
         self._ids: list[list[int]] = []
+        self._answers: list[list[bool]] | None = None
         self._start = self._done = 0
         self.fitting = Fitting(self._step)
 
-    def deal(self, ids: list[list[int]], ends: Sequence[int]) -> None:
+    def deal(self, tokens: Tokens, ends: Sequence[int]) -> None:
         """Take this process's share of the texts up to each of the `ends`."""
+        self._answers = tokens.answers
         for end in ends:
-            self._ids += self._group.shard(ids[len(self._ids) : end])
+            self._ids += self._group.shard(tokens.ids[len(self._ids) : end])
+
+    def run_alone(self, ids: list[int]) -> None:
+        """One text, for what hooks of others see of it."""
+        input_ids = torch.tensor([ids], device=self._device)
+        self._run(input_ids, torch.ones_like(input_ids, dtype=torch.bool))
 
     def up_to(self, end: int) -> tuple[Array, set[int]]:
         """Run the next texts, before `end`: the meter's totals and misfits, over all processes and texts so far."""
         with self._group.together():
-            for batch in batches(self._ids[self._start : end], batch_tokens=self._budget, pad=self._pad):
+            ids, marks = self._ids[self._start : end], self._answers and self._answers[self._start : end]
+            for batch in batches(ids, batch_tokens=self._budget, pad=self._pad, counted=marks):
                 self.fitting(batch)
                 self._done += int(batch.mask.sum())
                 if self._progress:
@@ -164,7 +223,7 @@ class _Pass:
 
     def _step(self, batch: Batch) -> None:
         here = batch.to(self._device)
-        with self._meter.batch(here.rows + self._start, here.mask):
+        with self._meter.batch(here.rows + self._start, here.counted):
             self._run(here.input_ids, here.mask)
 
 

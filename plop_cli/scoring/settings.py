@@ -19,8 +19,13 @@ def settings(
     quantization: str | None = None,
     adapter: str | None = None,
     include: Sequence[str] = (),
+    on: str = "all",
+    skipped: bool = False,
 ) -> dict[str, Any]:
     """A run's settings, as stored and as part of its key. `adapter` is the start of a hash of its files.
+
+    `on` tells which tokens were scored, `skipped` that texts which were refused were passed over; runs where neither is
+    the case have neither setting, so that those of before are found.
 
     Not among them: batch size, device, where weights lie and number of processes: they move a score by rounding only.
     """
@@ -34,4 +39,6 @@ def settings(
         "adapter": adapter,
         "engine": ENGINE,
         **({"include": sorted(include)} if include else {}),
+        **({"on": on} if on != "all" else {}),
+        **({"skip_bad": True} if skipped else {}),
     }

@@ -70,5 +70,8 @@ def tasks_table(*, width: int = WIDE) -> RenderableType:
     table = fitted(("task", "texts", "source"), rows, width, [*wrap("source", "texts"), *drop("source")])
     return Group(
         table,
-        Text("Or a file (.jsonl, .json, .csv, .parquet, .txt), org/name[:config][@split] on the hub, or - (stdin)."),
+        Text(
+            "Or a file (.jsonl, .json, .csv, .tsv, .parquet, .arrow, .txt; .gz, .zst), a folder of such files or of "
+            "save_to_disk (FOLDER@SPLIT), a glob, org/name[:config][@split] on the hub, or - (stdin)."
+        ),
     )

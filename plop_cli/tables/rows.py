@@ -11,11 +11,13 @@ import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from plop_cli.method.floor import told
-from plop_registry import ModuleScore, Run
 from plop_registry.runs import finite
+
+if TYPE_CHECKING:
+    from plop_registry import ModuleScore, Run
 
 Row = Mapping[str, Any]
 

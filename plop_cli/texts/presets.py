@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from plop_cli.texts.readers import Row
+from plop_cli.texts.rows import Row
 
 
 @dataclass(frozen=True)

@@ -1,73 +1,108 @@
-"""Rows of files, of data sets on the hub and of standard input."""
+"""Rows of files, of data sets on the hub and of standard input, and what pins them."""
 
 from __future__ import annotations
 
-import json
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+import hashlib
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from plop_cli import hub
 from plop_cli.errors import PlopError
 from plop_cli.quiet import quiet_datasets
+from plop_cli.texts.content import Content, hash_of, state_of
+from plop_cli.texts.folders import Found
+from plop_cli.texts.formats import COMPRESSED, FORMATS, format_of
+from plop_cli.texts.lines import csv_rows, json_rows, text_rows
+from plop_cli.texts.rows import InMemory, Joined, Rows, Streamed
+from plop_cli.texts.tables import ArrowRows, ParquetRows
 
-Row = Mapping[str, Any]
+LARGE = 5_000_000
+"""Rows of a split on the hub from which on it is streamed, not fetched and converted as a whole."""
 
-FORMATS = {".jsonl": "json", ".json": "json", ".csv": "csv", ".parquet": "parquet", ".txt": "text"}
-"""What a file is read as, by its suffix."""
-
-
-def rows_of_file(path: Path) -> Sequence[Row]:
-    """The rows of a .jsonl, .json, .csv, .parquet or .txt file. Raises PlopError where it cannot be read."""
-    if not path.is_file():
-        raise PlopError(f"no file {path}; check the path")
-    if path.suffix not in FORMATS:
-        raise PlopError(f"{path} is of no known kind; give one of {', '.join(FORMATS)}")
-    content = path.read_bytes()
-    if not content.strip():
-        raise PlopError(f"{path} is empty; give at least one text")
-    if path.suffix == ".jsonl":  # the reader behind `datasets` does not say which line is malformed
-        for _ in _parsed(content.decode("utf-8", "replace").splitlines(), str(path)):
-            pass
-    with _datasets(str(path)) as datasets, tempfile.TemporaryDirectory() as scratch:
-        rows: Sequence[Row] = datasets.load_dataset(
-            FORMATS[path.suffix], data_files=str(path), split="train", cache_dir=scratch, keep_in_memory=True
-        )
-    return rows
+_READ = {
+    ".jsonl": json_rows,
+    ".ndjson": json_rows,
+    ".json": json_rows,
+    ".csv": csv_rows,
+    ".tsv": csv_rows,
+    ".txt": text_rows,
+}
 
 
-def rows_of_stream(content: bytes) -> list[Row]:
-    """The rows of what came on standard input: JSON lines if the first line is a JSON object, else a text per line."""
-    lines = content.decode("utf-8", "replace").splitlines()
-    if not any(line.strip() for line in lines):
+def rows_of_file(path: Path) -> Rows:
+    """The rows of a file of one of the `FORMATS`. Raises PlopError where it cannot be read."""
+    return rows_of_found(Found(path.name, (path,), path.parent))[0]
+
+
+def rows_of_found(found: Found) -> tuple[Rows, str]:
+    """The rows of files, and their revision: the sha256 of a single file, or of the names and sha256 of several."""
+    read = [_rows_of_file(path) for path in found.files]
+    if len(read) == 1:
+        return read[0]
+    listed = "".join(
+        f"{revision}  {path.relative_to(found.root).as_posix()}\n"
+        for path, (_, revision) in zip(found.files, read, strict=True)
+    )
+    return Joined([rows for rows, _ in read]), hashlib.sha256(listed.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+@contextmanager
+def unchanged(found: Found) -> Iterator[None]:
+    """Raises PlopError where a file was changed while it was read."""
+    before = [state_of(path) for path in found.files]
+    yield
+    for path, state in zip(found.files, before, strict=True):
+        if state_of(path) != state:
+            raise PlopError(f"{path} was changed while it was read; run this again once it is written")
+
+
+def rows_of_stream(stream: BinaryIO | None) -> tuple[Rows, str]:
+    """The rows of standard input, and its sha256: JSON if it begins as such, else a text per line."""
+    if stream is None:
+        raise PlopError("standard input is closed; pipe texts into it, or name a file")
+    content = Content.of_stream(stream, "standard input")
+    beginning = next(content.blocks(), b"")[:4096].split()
+    if not beginning:
         raise PlopError("standard input is empty; give a text per line, or JSON lines")
-    if next(line for line in lines if line.strip()).lstrip().startswith("{"):
-        return [row for _, row in _parsed(lines, "standard input")]
-    return [{"text": line} for line in lines]
+    json = beginning[0].startswith(b"{") or b"".join(beginning[:2]).startswith(b"[{")
+    return (json_rows if json else text_rows)(content), content.revision
 
 
-def rows_of_hub(name: str, config: str | None, split: str | None) -> tuple[Sequence[Row], str]:
+def rows_of_hub(name: str, config: str | None, split: str | None) -> tuple[Rows, str]:
     """The rows of a split of a data set on the hub, and their commit. Raises PlopError where it cannot be read."""
     info = hub.ask(name, None, "dataset")
+    split = split or "train"
     with _datasets(name, offline=info is None) as datasets:
-        rows = datasets.load_dataset(name, config, split=split or "train", revision=info.sha if info else None)
+        revision = info.sha if info else None
+        if info and _rows_told(datasets.load_dataset_builder(name, config, revision=revision), split) > LARGE:
+            stream = datasets.load_dataset(name, config, split=split, revision=revision, streaming=True)
+            return Streamed([stream.shard(stream.num_shards, index) for index in range(stream.num_shards)]), info.sha
+        rows = datasets.load_dataset(name, config, split=split, revision=revision)
     # Without the hub, the folder that the cached rows lie in names the commit.
-    return rows, info.sha if info else Path(rows.cache_files[0]["filename"]).parent.name
+    return InMemory(rows), info.sha if info else Path(rows.cache_files[0]["filename"]).parent.name
 
 
-def _parsed(lines: Sequence[str], source: str) -> Iterator[tuple[int, Row]]:
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            raise PlopError(f"{source}, line {number}: malformed JSON ({error}); mend or remove the line") from error
-        if not isinstance(row, dict):
-            raise PlopError(f"{source}, line {number}: not a JSON object; write one object per line")
-        yield number, row
+def _rows_told(builder: Any, split: str) -> int:
+    """How many rows the data set's card says a split has, such as `train` or `train[:10%]`; 0 where it does not."""
+    told = (builder.info.splits or {}).get(split.partition("[")[0])
+    return int(told.num_examples or 0) if told else 0
+
+
+def _rows_of_file(path: Path) -> tuple[Rows, str]:
+    state_of(path)
+    kind = format_of(path)
+    if not kind:
+        known = f"{', '.join(FORMATS)}, text also with {' or '.join(COMPRESSED)}"
+        raise PlopError(f"{path} is of no known kind; give one of {known}")
+    if kind in _READ:
+        content = Content.of_file(path)
+        return _READ[kind](content), content.revision
+    if path.suffix.lower() in COMPRESSED:
+        raise PlopError(f"{path} is compressed twice; unpack it to {path.stem}")
+    revision = hash_of(path, str(path))
+    return (ParquetRows(path) if kind == ".parquet" else ArrowRows(path)), revision
 
 
 @contextmanager

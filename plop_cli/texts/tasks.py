@@ -11,18 +11,18 @@ import hashlib
 import json
 import re
 import sys
-from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from importlib import resources
-from pathlib import Path
-from string import Formatter
 from typing import Any
 
-import numpy as np
-
 from plop_cli.errors import PlopError
+from plop_cli.texts.folders import find
+from plop_cli.texts.formats import FORMATS
 from plop_cli.texts.presets import PRESETS, SAMPLES
-from plop_cli.texts.readers import FORMATS, Row, rows_of_file, rows_of_hub, rows_of_stream
+from plop_cli.texts.readers import rows_of_found, rows_of_hub, rows_of_stream, unchanged
+from plop_cli.texts.rows import InMemory, Rows
+from plop_cli.texts.shapes import Shape, by_column, by_template, columns_of, recognised
 from plop_cli.texts.text import Text, text_hash
 
 
@@ -34,104 +34,168 @@ class Task:
     revision: str
     texts: tuple[Text, ...]
     notes: tuple[str, ...] = ()
+    rows: tuple[int, ...] = ()
+    """The number of each text's row in the source, from 1; none where texts were not drawn."""
 
     @property
     def texts_hash(self) -> str:
         """sha256 over the texts, in order."""
         return hashlib.sha256(b"".join(map(text_hash, self.texts))).hexdigest()
 
+    def place(self, index: int) -> str:
+        """Where the text at `index` comes from, for people."""
+        return f"{self.id}, row {self.rows[index]}" if index < len(self.rows) else f"{self.id}, text {index + 1}"
+
+
+@dataclass(frozen=True)
+class _Source:
+    """Rows, what pins them, and how they become texts."""
+
+    task: str
+    revision: str
+    rows: Rows
+    shape: Shape
+    notes: tuple[str, ...] = ()
+
 
 def load_task(
-    task: str, *, samples: int = 100, seed: int = 0, column: str | None = None, template: str | None = None
+    task: str,
+    *,
+    samples: int = 100,
+    seed: int = 0,
+    column: str | None = None,
+    template: str | None = None,
+    skip_bad: bool = False,
 ) -> Task:
     """Draw `samples` texts of TASK, seeded and without replacement; a larger draw begins with the smaller one.
 
     Args:
-        task: a preset (`math`), `sample/math`, a file, `org/name[:config][@split]` on the hub, or `-` (stdin).
-        column: which column holds the text (default: `text`, else `messages`, else the only column of strings).
+        task: a preset (`math`), `sample/math`, a file, a folder or glob of files (`folder@split`),
+            `org/name[:config][@split]` on the hub, or `-` (stdin).
+        column: which column holds the text or the conversation (default: as `shapes.recognised` finds).
         template: makes a text of a row instead, such as "{question}\\n{answer}".
+        skip_bad: pass over rows that cannot be a text, and count them, instead of raising.
 
     Raises PlopError for what does not exist, cannot be read or holds no text.
     """
     if samples < 1:
         raise PlopError(f"--samples is {samples}; give at least 1")
+    if seed < 0:
+        raise PlopError(f"--seed is {seed}; give 0 or more")
+    if column is not None and template is not None:
+        raise PlopError("--column and --template both say what the text is; give one of them")
+    found = None if task in SAMPLES or task in PRESETS or task == "-" else find(task)
+    with unchanged(found) if found else nullcontext():
+        if found:
+            rows, revision = rows_of_found(found)
+            notes = (found.note,) if found.note else ()
+            source = _chosen(found.name, task, revision, rows, column, template, notes)
+        else:
+            source = _elsewhere(task, column, template)
+        return _draw(source, samples, seed, skip_bad=skip_bad)
+
+
+def _elsewhere(task: str, column: str | None, template: str | None) -> _Source:
+    """A task that is no file here: built in, on the hub, or piped in."""
     if task in SAMPLES:
         content = (
             resources.files("plop_cli.texts").joinpath("samples", f"{task.removeprefix('sample/')}.jsonl").read_bytes()
         )
-        rows: Sequence[Row] = [json.loads(line) for line in content.splitlines()]
-        return _draw(task, _sha256(content), rows, lambda row: row["text"], samples, seed)
+        lines = InMemory([json.loads(line) for line in content.splitlines()])
+        return _Source(task, hashlib.sha256(content).hexdigest(), lines, Shape(("text",), lambda row: str(row["text"])))
     if task in PRESETS:
         preset = PRESETS[task]
         rows, revision = rows_of_hub(preset.dataset, preset.config, preset.split)
-        return _draw(task, revision, rows, preset.text, samples, seed)
-    # What makes texts of rows is part of what the task is; a built-in task has its own way.
-    chosen = (f":{column}" if column else "") + (f":{template}" if template else "")
+        return _Source(task, revision, rows, Shape((), preset.text))
     if task == "-":
-        content = sys.stdin.buffer.read()
-        rows = rows_of_stream(content)
-        text_of = _text_of(rows, "standard input", column, template)
-        return _draw("-" + chosen, _sha256(content), rows, text_of, samples, seed)
-    path = Path(task).expanduser()
-    if path.is_file():
-        rows, revision = rows_of_file(path), _sha256(path.read_bytes())
-        return _draw(path.name + chosen, revision, rows, _text_of(rows, task, column, template), samples, seed)
+        rows, revision = rows_of_stream(sys.stdin.buffer if sys.stdin else None)
+        return _chosen("-", "standard input", revision, rows, column, template)
     match = re.fullmatch(r"(?P<name>[\w.-]+/[\w.-]+)(:(?P<config>[^@]+))?(@(?P<split>.+))?", task)
-    if match is None or path.suffix in FORMATS or task.startswith((".", "sample/")):
-        near = difflib.get_close_matches(task, [*PRESETS, *SAMPLES], 1, 0.5)
-        meant = f"did you mean {near[0]!r}?" if near else "give a preset, a file, org/name on the hub, or -"
-        raise PlopError(f"no task {task!r}; {meant} (plop tasks lists them)")
+    if match is None or task.endswith(FORMATS) or task.startswith((".", "~", "sample/")):
+        near = difflib.get_close_matches(task[:100], [*PRESETS, *SAMPLES], 1, 0.5)
+        meant = f"did you mean {near[0]!r}?" if near else "give a preset, a file or folder, org/name on the hub, or -"
+        raise PlopError(f"no task {task[:200]!r}; {meant} (plop tasks lists them)")
     rows, revision = rows_of_hub(match["name"], match["config"], match["split"])
-    return _draw(task + chosen, revision, rows, _text_of(rows, task, column, template), samples, seed)
+    return _chosen(task, task, revision, rows, column, template)
 
 
-def _draw(
-    task: str, revision: str, rows: Sequence[Row], text_of: Callable[[Row], Any], samples: int, seed: int
-) -> Task:
+def _chosen(
+    name: str,
+    source: str,
+    revision: str,
+    rows: Rows,
+    column: str | None,
+    template: str | None,
+    notes: tuple[str, ...] = (),
+) -> _Source:
+    """What makes texts of rows is part of what the task is; a built-in task has its own way."""
+    for given in (column, template):
+        _check_words(given or "", f"the option {given!a}")
+    if not (head := rows.head()):
+        raise PlopError(f"{source} is empty; give at least one text")
+    if template is not None:
+        shape = by_template(template, columns_of(head), source)
+    elif column is not None:
+        shape = by_column(column, columns_of(head), source)
+    else:
+        shape = recognised(head, source, typed=rows.typed)
+    name = name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")  # file names are bytes
+    suffix = (f":{column}" if column else "") + (f":{template}" if template else "")
+    said = (shape.said,) if shape.said and columns_of(head) != ["text"] else ()
+    return _Source(name + suffix, revision, rows, shape, tuple(f"texts: {note}" for note in (*notes, *said)))
+
+
+def _draw(source: _Source, samples: int, seed: int, *, skip_bad: bool) -> Task:
     texts: list[Text] = []
+    places: list[int] = []
+    bad: list[str] = []
     empty = 0
-    for index in np.random.default_rng(seed).permutation(len(rows)).tolist():
+    for index, row in source.rows.drawn(seed=seed, wanted=samples, columns=source.shape.columns or None):
         if len(texts) == samples:
             break
-        text = text_of(rows[index])
+        try:
+            text = _text(source, index, row)
+        except PlopError as error:
+            if not skip_bad:
+                raise PlopError(f"{error} (--skip-bad passes over such rows)") from error
+            bad.append(str(error))
+            continue
         if not text or (isinstance(text, str) and not text.strip()):
             empty += 1
         else:
-            texts.append(text if isinstance(text, list) else str(text))
+            texts.append(text)
+            places.append(index + 1)
+    task = source.task
     if not texts:
-        raise PlopError(f"{task} holds no text; " + ("every row is empty" if empty else "it has no rows"))
-    notes = [f"{task}: {empty} empty texts were passed over"] if empty else []
+        why = f"every row is bad: {bad[0]}" if bad else "every row is empty" if empty else "it has no rows"
+        raise PlopError(f"{task} holds no text; {why}")
+    notes = [*source.notes]
+    if empty:
+        notes.append(f"{task}: {empty} empty texts were passed over")
+    if bad:
+        notes.append(f"{task}: {len(bad)} rows were passed over (--skip-bad); the first: {bad[0]}")
     if len(texts) < samples:
         notes.append(f"{task} has {len(texts)} texts, fewer than --samples {samples}")
-    return Task(task, revision, tuple(texts), tuple(notes))
+    return Task(task, source.revision, tuple(texts), tuple(notes), tuple(places))
 
 
-def _text_of(rows: Sequence[Row], source: str, column: str | None, template: str | None) -> Callable[[Row], Any]:
-    """How a row becomes a text: by template, by the named column, or by the one that can be meant."""
-    if not len(rows):
-        raise PlopError(f"{source} is empty; give at least one text")
-    columns = list(rows[0])
-    if template is not None:
-        try:
-            fields = [field for _, field, _, _ in Formatter().parse(template) if field]
-        except ValueError as error:
-            raise PlopError(f"the template {template!r} is malformed ({error}); write {{column}}") from error
-        wanted = [re.split(r"[.\[]", field)[0] for field in fields]
-    else:
-        wanted = [column or _guessed(rows[0], source)]
-    for name in wanted:
-        if name not in columns:
-            raise PlopError(f"{source} has no column {name!r}; there are {', '.join(columns)}")
-    return (lambda row: row[wanted[0]]) if template is None else (lambda row: template.format(**row))
+def _text(source: _Source, index: int, row: Any) -> Text:
+    """The text of one row. Raises PlopError, which names the row, where it has none that can be scored."""
+    if isinstance(row, PlopError):
+        raise row
+    place = f"{source.task}, row {index + 1}"
+    try:
+        text = source.shape.text(row)
+    except PlopError as error:
+        raise PlopError(f"{place}: {error}") from error
+    _check_words(text if isinstance(text, str) else json.dumps(text, ensure_ascii=False, default=str), place)
+    return text
 
 
-def _guessed(row: Row, source: str) -> str:
-    strings = [name for name, value in row.items() if isinstance(value, str)]
-    for name in ("text", "messages", *(strings if len(strings) == 1 else [])):
-        if name in row:
-            return name
-    raise PlopError(f"which column of {source} is the text? give --column; there are {', '.join(row)}")
-
-
-def _sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
+def _check_words(text: str, place: str) -> None:
+    """Raise PlopError for half of a pair of surrogates: no text, and no tokenizer takes it."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        character = f"U+{ord(text[error.start]):04X}"
+        raise PlopError(f"{place}: half a character ({character}, a lone surrogate); mend or remove it") from error

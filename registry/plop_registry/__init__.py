@@ -5,26 +5,67 @@
     with Registry() as registry:
         registry.runs(model="*SmolLM2*")
 
-Importing it is cheap: SQLAlchemy, NumPy and Alembic come when they are needed.
+Importing it is cheap: its parts come when a name below is first used, SQLAlchemy, NumPy and Alembic when needed.
 """
 
-from plop_registry.errors import RegistryError
-from plop_registry.frame import to_frame
-from plop_registry.location import default_url
-from plop_registry.matrix import SampleMatrix
-from plop_registry.runs import ModuleScore, PartScore, Run, Skipped, TypeScore, run_key
-from plop_registry.store import Registry
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from plop_registry.anatomy import Anatomy as Anatomy
+    from plop_registry.anatomy import Shape as Shape
+    from plop_registry.errors import RegistryError as RegistryError
+    from plop_registry.frame import to_frame as to_frame
+    from plop_registry.location import default_url as default_url
+    from plop_registry.matrix import SampleMatrix as SampleMatrix
+    from plop_registry.runs import ModuleScore as ModuleScore
+    from plop_registry.runs import PartScore as PartScore
+    from plop_registry.runs import Run as Run
+    from plop_registry.runs import Skipped as Skipped
+    from plop_registry.runs import TypeScore as TypeScore
+    from plop_registry.runs import run_key as run_key
+    from plop_registry.store import Registry as Registry
+
+_HOME = {
+    "Anatomy": "anatomy",
+    "ModuleScore": "runs",
+    "PartScore": "runs",
+    "Registry": "store",
+    "RegistryError": "errors",
+    "Run": "runs",
+    "SampleMatrix": "matrix",
+    "Shape": "anatomy",
+    "Skipped": "runs",
+    "TypeScore": "runs",
+    "default_url": "location",
+    "run_key": "runs",
+    "to_frame": "frame",
+}
 
 __all__ = [
+    "Anatomy",
     "ModuleScore",
     "PartScore",
     "Registry",
     "RegistryError",
     "Run",
     "SampleMatrix",
+    "Shape",
     "Skipped",
     "TypeScore",
     "default_url",
     "run_key",
     "to_frame",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
+def __getattr__(name: str) -> object:
+    if name in _HOME:
+        return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

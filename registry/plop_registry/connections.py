@@ -82,10 +82,10 @@ def make_file(path: Path) -> None:
 def identity(path: Path) -> tuple[int, int] | None:
     """What tells a file from another that takes its path; None where there is none."""
     try:
-        found = path.stat()
+        status = path.stat()
     except OSError:
         return None
-    return found.st_dev, found.st_ino
+    return status.st_dev, status.st_ino
 
 
 def _connect(path: Path) -> File:

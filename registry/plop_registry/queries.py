@@ -22,7 +22,7 @@ from plop_registry.errors import RegistryError
 from plop_registry.matrix import SampleMatrix
 from plop_registry.places import Names
 from plop_registry.runs import ModuleScore, PartScore, Run, Skipped, TypeScore, id_of, seal_of
-from plop_registry.schema import MODELS, MODULE_SCORES, RUNS, SAMPLE_MATRICES, TASKS, TYPE_SCORES
+from plop_registry.schema import ANATOMIES, MODELS, MODULE_SCORES, RUNS, SAMPLE_MATRICES, TASKS, TYPE_SCORES
 
 BATCH = 100
 """Runs in memory at once, where all of them are read with their modules."""
@@ -216,6 +216,12 @@ class Reader:
                 raise
         half = len(ids) // 2
         return {} if len(ids) == 1 else {**self.packed(ids[:half]), **self.packed(ids[half:])}
+
+    def anatomy(self, revision: str, transformers: str) -> bytes | None:
+        """The packed anatomy of the model at this revision."""
+        row = ANATOMIES.c.model_revision == revision, ANATOMIES.c.transformers == transformers
+        packed: bytes | None = self._connection.scalar(select(ANATOMIES.c.packed).where(*row))
+        return packed
 
     def counts(self) -> dict[str, int]:
         """How many runs, models (each revision is one), tasks and bytes there are."""

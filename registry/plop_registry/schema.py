@@ -163,9 +163,20 @@ class MatrixRow(Base, table=True):
     packed: bytes = Field(sa_type=LargeBinary)
 
 
+class AnatomyRow(Base, table=True):
+    """What a model is made of, as the transformers of this version builds it: a packed `Anatomy`."""
+
+    __tablename__ = "anatomies"
+
+    model_revision: str = Field(primary_key=True)
+    transformers: str = Field(primary_key=True)
+    packed: bytes = Field(sa_type=LargeBinary)
+
+
 def _table(row: type[Base]) -> Table:
     return Base.metadata.tables[str(row.__tablename__)]
 
 
 META, MODELS, TASKS, RUNS = _table(MetaRow), _table(ModelRow), _table(TaskRow), _table(RunRow)
 TYPE_SCORES, MODULE_SCORES, SAMPLE_MATRICES = _table(TypeRow), _table(ModuleRow), _table(MatrixRow)
+ANATOMIES = _table(AnatomyRow)

@@ -24,6 +24,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from plop_registry.anatomy import Anatomy
 from plop_registry.errors import RegistryError
 from plop_registry.location import locate
 from plop_registry.matrix import SampleMatrix
@@ -196,6 +197,17 @@ class Registry:
         with self._reading() as reader:
             ids = [run.id for run in runs]
             return [(run, matrix) for run, matrix, _ in reader.whole(ids)] if reader else []
+
+    def anatomy(self, revision: str, transformers: str) -> Anatomy | None:
+        """What the model at this revision is made of, as that version of transformers builds it; None if unknown."""
+        with self._reading() as reader:
+            packed = reader.anatomy(revision, transformers) if reader else None
+        return None if packed is None else Anatomy.unpack(packed)
+
+    def keep_anatomy(self, revision: str, transformers: str, anatomy: Anatomy) -> None:
+        """Store what the model at this revision is made of."""
+        with self._database.writing() as writer:
+            writer.keep_anatomy(revision, transformers, anatomy.pack())
 
     def remove(self, run_ids: Iterable[str]) -> int:
         """Delete runs by their whole ids; how many there were."""

@@ -9,7 +9,7 @@ from sqlalchemy import Table, bindparam, delete, exists, insert, select, update
 
 from plop_registry.queries import BATCH, Reader, Stored
 from plop_registry.runs import Run, seal_of
-from plop_registry.schema import MODELS, MODULE_SCORES, RUNS, SAMPLE_MATRICES, TASKS, TYPE_SCORES
+from plop_registry.schema import ANATOMIES, MODELS, MODULE_SCORES, RUNS, SAMPLE_MATRICES, TASKS, TYPE_SCORES
 
 _CHUNK = 500  # ids in one IN (...), well under every database's limit
 _OWN_COLUMNS = {column.name for column in RUNS.c} - {"number", "model", "task", "skipped", "warnings", "parts", "seal"}
@@ -65,7 +65,15 @@ class Writer(Reader):
             removed += self._connection.execute(delete(RUNS).where(chosen)).rowcount
         for table, reference in ((MODELS, RUNS.c.model), (TASKS, RUNS.c.task)):
             self._connection.execute(delete(table).where(~exists().where(reference == table.c.id)))
+        known = select(MODELS.c.revision)
+        self._connection.execute(delete(ANATOMIES).where(ANATOMIES.c.model_revision.not_in(known)))
         return removed
+
+    def keep_anatomy(self, revision: str, transformers: str, packed: bytes) -> None:
+        """Store a model's packed anatomy; a damaged one gives way to it."""
+        values = {"model_revision": revision, "transformers": transformers}
+        self._connection.execute(delete(ANATOMIES).filter_by(**values))
+        self._connection.execute(insert(ANATOMIES).values({**values, "packed": packed}))
 
     def seal(self) -> None:
         """Give a seal to every run that has none and is sound: those that are older than seals."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -11,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner, Result
@@ -18,6 +20,7 @@ from typer.testing import CliRunner, Result
 from fake_hub import COMMIT, hub
 from plop_cli import __version__
 from plop_cli.cli.app import app
+from plop_cli.runs import grid
 from plop_registry import Registry
 from small_models import byte_tokenizer, qwen2
 
@@ -273,3 +276,94 @@ def test_help_says_what_every_option_does(plop: Plop) -> None:
         assert plop(*command, "--help").exit_code == 0
     assert plop("--version").stdout == f"plop {__version__}\n"
     assert "sample/history" in plop("tasks").stdout
+
+
+TALKS = [
+    {"messages": [{"role": "user", "content": "one"}, {"role": "assistant", "content": "two"}]},
+    {"messages": [{"role": "system", "content": "s"}, {"role": "user", "content": "three"}]},
+]
+STRICT = "{% for turn in messages %}{% if turn.role == 'system' %}{{ raise_exception('no system turns') }}{% endif %}"
+STRICT += "<{{ turn.role }}>{{ turn.content }}{% endfor %}"
+
+
+@pytest.fixture
+def talking(tiny: Path, tmp_path: Path) -> Path:
+    """The small Qwen2 with a chat template that takes no system turn."""
+    folder = tmp_path / "talking"
+    shutil.copytree(tiny, folder)
+    byte_tokenizer(chat_template=STRICT).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def talks(tmp_path: Path) -> Path:
+    return texts(tmp_path / "talks.jsonl", *map(json.dumps, TALKS))
+
+
+def test_a_conversation_that_the_template_refuses_is_named_and_the_other_cells_go_on(
+    plop: Plop, tiny: Path, talking: Path, talks: Path, words: Path
+) -> None:
+    result = plop("score", talking, "--task", talks, "--task", words, "--json")
+    assert result.exit_code == 1
+    assert [run["task"]["id"] for run in json.loads(result.stdout)] == ["words.txt"]
+    assert "talks.jsonl, row 2: the chat template refuses it (no system turns) (--skip-bad" in result.stderr
+    assert "1 of 2 failed" in result.stderr
+
+
+def test_skip_bad_passes_over_refused_conversations_and_is_answered_from_the_registry(
+    plop: Plop, talking: Path, talks: Path
+) -> None:
+    first = plop("score", talking, "--task", talks, "--skip-bad", "--json")
+    assert first.exit_code == 0
+    assert "1 of 2 texts were passed over (--skip-bad)" in first.stderr
+    again = plop("score", talking, "--task", talks, "--skip-bad", "--json")
+    assert json.loads(again.stdout) == json.loads(first.stdout) | {"cached": True}
+    assert plop("score", talking, "--task", talks).exit_code == 1, "without it they are an error, as before"
+
+
+def test_skip_bad_without_bad_rows_is_the_same_run(plop: Plop, tiny: Path, words: Path) -> None:
+    plop("score", tiny, "--task", words)
+    assert json.loads(plop("score", tiny, "--task", words, "--skip-bad", "--json").stdout)["cached"]
+
+
+def test_answers_alone_are_another_run(plop: Plop, tiny: Path, tmp_path: Path) -> None:
+    pairs = texts(tmp_path / "pairs.jsonl", json.dumps({"prompt": "What is 2 + 2? ", "completion": "It is 4."}))
+    whole = json.loads(plop("score", tiny, "--task", pairs, "--json").stdout)
+    answers = json.loads(plop("score", tiny, "--task", pairs, "--on", "answers", "--json").stdout)
+    assert (whole["task"]["tokens"], answers["task"]["tokens"]) == (23, 8)
+    assert answers["settings"] == whole["settings"] | {"on": "answers"}
+    assert json.loads(plop("score", tiny, "--task", pairs, "--on", "answers", "--json").stdout)["cached"]
+
+
+@pytest.mark.parametrize("error", [KeyError("x"), TypeError("y"), RecursionError(), OverflowError("z"), MemoryError()])
+def test_no_error_of_whatever_class_stops_another_cell(
+    plop: Plop, tiny: Path, words: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """A bug in one cell is told; alone it keeps its traceback."""
+    other = texts(tmp_path / "other.txt", "nine ten")
+    whole = grid._score_one
+
+    def failing(job: Any, *arguments: Any) -> Any:
+        if job.task.id == "other.txt":
+            raise error
+        return whole(job, *arguments)
+
+    monkeypatch.setattr(grid, "_score_one", failing)
+    result = plop("score", tiny, "--task", other, "--task", words, "--json")
+    assert [run["task"]["id"] for run in json.loads(result.stdout)] == ["words.txt"]
+    assert f"other.txt: {type(error).__name__}" in result.stderr
+    with pytest.raises(type(error)):
+        plop("score", tiny, "--task", other)
+
+
+def test_a_template_between_quotes_means_its_newlines_and_tabs(plop: Plop, tiny: Path, tmp_path: Path) -> None:
+    file = texts(tmp_path / "t.jsonl", json.dumps({"a": "one", "b": "two"}))
+    quoted = json.loads(plop("score", tiny, "--task", file, "--template", r"{a}\n\t{b}\\", "--json").stdout)
+    assert quoted["task"]["id"] == "t.jsonl:{a}\n\t{b}\\"
+    real = json.loads(plop("score", tiny, "--task", file, "--template", "{a}\n\t{b}\\", "--json").stdout)
+    assert real["cached"]
+
+
+@pytest.mark.parametrize("option", ["--samples", "--seed", "--max-length", "--batch-tokens"])
+def test_numbers_beyond_all_bounds_are_usage_errors(plop: Plop, tiny: Path, words: Path, option: str) -> None:
+    assert plop("score", tiny, "--task", words, option, "9" * 23).exit_code == 2

@@ -347,6 +347,9 @@ def test_conditions_name_what_meets_them(scored: Score) -> None:
             "plop score 'my run' --task 'a b.csv' --column question",
         ),
         ({"model_id": "m", "task_id": "t.jsonl:{q}: {a}"}, "plop score m --task t.jsonl --template '{q}: {a}'"),
+        ({"model_id": "m", "task_id": "t.tsv:{q}\\n"}, "plop score m --task t.tsv --template '{q}\\\\n'"),
+        ({"model_id": "m", "task_id": "data@test:q"}, "plop score m --task data@test --column q"),
+        ({"model_id": "m", "task_id": "d/*.jsonl.gz:q"}, "plop score m --task 'd/*.jsonl.gz' --column q"),
         ({"model_id": "m", "task_id": "cais/mmlu:law@test"}, "plop score m --task cais/mmlu:law@test"),
     ],
 )

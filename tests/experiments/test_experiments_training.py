@@ -99,7 +99,7 @@ def test_what_cannot_be_done_is_said_without_a_traceback(tmp_path: Path) -> None
 def test_data_that_cannot_serve_are_refused(tmp_path: Path) -> None:
     other, wanted = tmp_path / "other.jsonl", {"hub": ("openai/gsm8k", "main", "train")}
     other.write_text('{"prompt": "Why?"}\n{"prompt": "How?"}\n')
-    with pytest.raises(PlopError, match=r"no file .*nowhere\.jsonl"):
+    with pytest.raises(PlopError, match=r"nowhere\.jsonl cannot be read \(No such file"):
         rows("train", [tmp_path / "nowhere.jsonl"], ["question"], **wanted)
     with pytest.raises(PlopError, match=r"other\.jsonl has no question; there are prompt"):
         rows("train", [other], ["question"], **wanted)

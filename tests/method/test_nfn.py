@@ -171,3 +171,21 @@ def test_norms_are_taken_in_float32_whatever_the_dtype(dtype: torch.dtype) -> No
     """4096 times 100 has the norm 6400 and the sum of squares 4e7, which float16 cannot hold nor bfloat16 add up."""
     assert nfn.norms(torch.full((2, 4096), 100.0, dtype=dtype)).tolist() == [6400, 6400]
     assert nfn.amplification(torch.full((1, 4096), 100.0, dtype=dtype), torch.tensor([2.0])).tolist() == [3200]
+
+
+@pytest.mark.parametrize("rank", [1, 8, 32, 63])
+@pytest.mark.parametrize("decay", [0.0, 0.5, 2.0])
+def test_a_low_rank_is_never_taken_for_spread(rank: int, decay: float) -> None:
+    """Over 200 matrices whose singular values fall as i^-decay; equal ones come nearest to a full rank."""
+    for seed in range(200):
+        generator = torch.Generator().manual_seed(seed)
+        left, right = (torch.randn(96, rank, generator=generator) for _ in range(2))
+        W = left * torch.arange(1, rank + 1) ** -decay @ right.T
+        assert not nfn.surely_spread(nfn.unit_probes(96, seed=seed) @ W.T)
+
+
+def test_an_ordinary_matrix_is_spread_and_of_full_rank() -> None:
+    W = torch.randn(300, 200, generator=torch.Generator().manual_seed(0))
+    outputs = nfn.unit_probes(200, seed=0) @ W.T
+    assert nfn.surely_spread(outputs)
+    assert nfn.span(outputs) == len(outputs)

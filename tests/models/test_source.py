@@ -146,14 +146,14 @@ def test_an_unknown_architecture(copy: Path) -> None:
 @pytest.mark.parametrize("content", [b"", b"GGUF", b"GGUF\x03\x00\x00\x00" + b"\x01" * 40])
 def test_a_damaged_gguf(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "m.gguf").write_bytes(content)
-    assert "cannot be loaded" in refusal(str(tmp_path / "m.gguf"))
+    assert "is no whole GGUF file" in refusal(str(tmp_path / "m.gguf"))
 
 
 def test_a_gguf_that_is_cut_short(tmp_path: Path) -> None:
     whole = models._demo_file()
     with whole.open("rb") as stream:
         (tmp_path / "m.gguf").write_bytes(stream.read(whole.stat().st_size // 2))
-    assert "cannot be loaded" in refusal(str(tmp_path / "m.gguf"))
+    assert "is no whole GGUF file" in refusal(str(tmp_path / "m.gguf"))
 
 
 @pytest.mark.parametrize("model", ["/nowhere", "./nowhere", "nowhere.gguf", "two words", "a/b/c"])

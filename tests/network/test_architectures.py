@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +71,12 @@ PINNED = {
     "Mixtral": ATTENTION | on([0] * 8 + [1] * 8, "gate_up_proj", "down_proj"),
     "Qwen3-MoE": ATTENTION | on([0] * 16 + [1] * 16, "gate_up_proj", "down_proj"),
     "gpt-oss": ATTENTION | on([0] * 8 + [1] * 8, "gate_up_proj", "down_proj"),
+    **dict.fromkeys(("Mamba", "Falcon-Mamba"), on([0, 1], "in_proj", "x_proj", "dt_proj", "out_proj")),
     "Mamba-2": on([0, 1], "in_proj", "out_proj"),
+    "Jamba": on([0], "in_proj", "x_proj", "dt_proj", "out_proj")
+    | on([0], "gate_proj", "up_proj", "feed_forward.down_proj")
+    | on([1] * 8, "gate_up_proj", "experts.down_proj")
+    | on([1], "q_proj", "k_proj", "v_proj", "o_proj"),
     "Bamba": on([0], "in_proj", "out_proj")
     | on([1], "q_proj", "k_proj", "v_proj", "o_proj")
     | on([0, 1], "gate_proj", "up_proj", "down_proj"),
@@ -139,8 +145,8 @@ def test_peft_adapts_exactly_the_chosen_modules(name: str) -> None:
         assert lora == placement.trainable_parameters
 
 
-PEFT_REFUSES = {"Mamba-2": {"out_proj"}}
-"""Its kernel reads that weight past the module."""
+PEFT_REFUSES = {name: {"out_proj"} for name in ("Mamba", "Mamba-2", "Falcon-Mamba")}
+"""Their kernels read that weight past the module."""
 
 
 def adapted(model: nn.Module) -> set[str]:
@@ -157,6 +163,49 @@ def test_the_page_of_architectures_is_up_to_date() -> None:
     """python tests/support/architectures.py > docs/architectures.md"""
     page = Path(__file__).parent.parent.parent / "docs" / "architectures.md"
     assert page.read_text() == architectures.document()
+
+
+# Weights that are not met as the others are
+
+
+@pytest.mark.parametrize("name", ["Mamba", "Falcon-Mamba", "Jamba"])
+def test_a_weight_that_is_used_without_calling_its_module_is_left_out_and_nothing_else(name: str) -> None:
+    scores = score(architectures.build(name), byte_tokenizer(), TEXTS)
+    idle = [s.name for s in scores.skipped if s.reason == "it is not called with tokens, though its weight may be used"]
+    assert {path.rpartition(".")[2] for path in idle} == {"dt_proj"}
+    assert {kind.type for kind in scores.types} == PINNED[name].keys() - {"dt_proj"}
+
+
+class ListOfExperts(nn.Module):
+    """A layer whose experts are a list of modules, as code of one's own often has them."""
+
+    def __init__(self, inner: nn.Module, experts: int) -> None:
+        super().__init__()
+        self.inner, self.experts = inner, nn.ModuleList(copy.deepcopy(inner) for _ in range(experts))
+
+    def forward(self, z: Any) -> Any:
+        chosen = z[..., 0].lt(z[..., 1]).long()  # the first two alone
+        routed = torch.zeros_like(z)
+        for number, expert in enumerate(self.experts[:2]):
+            routed[chosen == number] = expert(z[chosen == number])
+        return self.inner(z) + routed
+
+
+def test_experts_in_a_list_are_one_warning_for_each_group() -> None:
+    model = architectures.build("Llama")
+    for layer in model.model.layers:
+        layer.mlp = ListOfExperts(layer.mlp, 8)
+    scores = score(model, byte_tokenizer(), TEXTS)
+    assert len(scores.skipped) - len(linear_modules(model)[1]) == 2 * 8 * 3
+    assert sorted(warning.partition(": ")[2] for warning in scores.warnings) == sorted(
+        f"{why} (so are {number} of 16 experts.{kind})"
+        for kind in ("gate_proj", "up_proj", "down_proj")
+        for why, number in (
+            ("it is not called with one input per token", 4),
+            ("it is not called with tokens, though its weight may be used", 12),
+        )
+    )
+    assert {kind.type: kind.modules for kind in scores.types}["inner.up_proj"] == 2
 
 
 # Encoder-decoders

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from rich.console import Console
+from torch import nn
 
 import architectures
 import brute_force
@@ -56,6 +57,7 @@ FUSED: dict[str, dict[str, Rows]] = {
     "Falcon (grouped)": {"query_key_value": head_by_head(2, q=32, k=8, v=8)},
     "ModernBERT": {"Wqkv": one_by_one(q=96, k=96, v=96), "Wi": one_by_one(gate=144, up=144)},
     "Mixtral": {"gate_up_proj": one_by_one(gate=224, up=224)},
+    "Jamba": {"gate_up_proj": one_by_one(gate=224, up=224)},
     "Qwen3-MoE": {"gate_up_proj": one_by_one(gate=24, up=24)},
     "DeepSeek-V3": {"gate_up_proj": one_by_one(gate=32, up=32)},
     "gpt-oss": {"gate_up_proj": head_by_head(88, gate=1, up=1)},
@@ -67,7 +69,7 @@ def test_the_rows_of_each_part_are_those_of_the_models_source_and_the_unfused_ha
     """Among the unfused is Qwen3, whose gate_proj and up_proj have the shape of q, k and v in one."""
     model = architectures.build(name)
     found: dict[str, Rows] = {}
-    for module in in_parts(model, linear_modules(model)[0], CPU):
+    for module in in_parts(model, linear_modules(model)[0], CPU)[0]:
         rows = {part.name: part.of(torch.arange(module.out_features)).flatten().tolist() for part in module.parts}
         assert found.setdefault(module.type, rows) == rows, "the same in all modules of a type"
     assert {kind: rows for kind, rows in found.items() if rows} == FUSED.get(name, {})
@@ -86,6 +88,32 @@ def test_the_nfn_of_a_part_is_that_of_a_brute_force_reading_of_definition_1(name
         assert (of.nfn, of.nfn_squared) == pytest.approx(tuple(map(fmean, zip(*truth, strict=True))), rel=0.01)
         assert of.stderr is not None
         assert 0 < of.stderr < 0.2
+
+
+class Fragile(nn.Module):
+    """A feed-forward that checks what it is given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate_up_proj, self.down_proj = nn.Linear(64, 448), nn.Linear(224, 64)
+
+    def forward(self, z: Any) -> Any:
+        both = self.gate_up_proj(z)
+        if both.abs().max() > 1000:
+            raise ArithmeticError("too large")
+        gate, up = both.chunk(2, dim=-1)
+        return self.down_proj(nn.functional.silu(gate) * up)
+
+
+def test_parts_that_cannot_be_looked_for_cost_no_score_and_are_said() -> None:
+    model = architectures.build("Llama")
+    model.model.layers[0].mlp = Fragile()
+    scores = score(model, byte_tokenizer(), TEXTS)
+    assert scores.parts == ()
+    assert "gate_up_proj" in {kind.type for kind in scores.types}
+    assert scores.warnings == (
+        "gate_up_proj is not told in parts: the model fails on noise (ArithmeticError: too large)",
+    )
 
 
 def test_asking_a_model_leaves_no_hook_and_no_mode_behind() -> None:

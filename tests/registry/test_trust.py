@@ -15,7 +15,7 @@ import sys
 import tracemalloc
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,9 +29,12 @@ from typer.testing import CliRunner, Result
 
 from plop_cli.cli.app import app
 from plop_cli.runs.exchange import keep
+from plop_cli.runs.grid import score_grid
+from plop_cli.runs.jobs import Request
 from plop_registry import Registry, RegistryError, Run, SampleMatrix, connections
 from plop_registry.runs import canonical, id_of
 from plop_registry.transfer import from_line
+from small_models import byte_tokenizer, qwen2
 
 MakeRun = Callable[..., tuple[Run, SampleMatrix]]
 
@@ -96,6 +99,7 @@ def test_a_run_whose_row_is_damaged_is_named_and_left_out(tmp_path: Path, make_r
     assert all(line.startswith((f"run {damaged}: ", "row without")) for line in checked.stdout.splitlines())
     if "seal" not in change:  # which is for listings alone
         assert f"plop: run {damaged} is damaged" in plop("show", damaged, *here).stderr
+    assert "nobody can be asked" in plop("rm", damaged, *here).stderr
     assert plop("rm", damaged, "--yes", *here).stdout == "1 removed\n"
     assert plop("registry", "check", *here).stdout == "2 runs, all sound\n"
 
@@ -536,6 +540,30 @@ def test_a_registry_that_is_gone_when_a_run_is_stored_keeps_it_in_a_file(
         with Registry(folder / "registry.db") as registry:
             assert registry.check() == []
             assert len(registry.runs()) == 1
+
+
+def test_a_registry_that_is_deleted_while_a_run_is_scored_costs_no_run(tmp_path: Path) -> None:
+    qwen2().save_pretrained(tmp_path / "model")
+    byte_tokenizer().save_pretrained(tmp_path / "model")
+    file = tmp_path / "registry.db"
+
+    @contextmanager
+    def deleting(what: str) -> Iterator[Callable[[int, int], None]]:
+        if " on " in what:  # scoring begins
+            file.unlink()
+        yield lambda done, total: None
+
+    with Registry(file) as registry:
+        cells = score_grid([str(tmp_path / "model")], ["sample/math"], Request(samples=2), registry, show=deleting)
+        (cell,) = cells
+    (kept,) = tmp_path.glob("plop-run-*.jsonl")
+    assert "was deleted or replaced while it was in use" in str(cell.error)
+    assert f"the run is kept in {kept} (plop import)" in str(cell.error)
+    assert not file.exists()
+    assert cell.run is not None
+    assert plop("import", kept, "--registry", file).exit_code == 0
+    with Registry(file) as registry:
+        assert registry.get("latest").types == cell.run.types
 
 
 def test_a_registry_that_is_replaced_while_it_is_written_is_noticed(tmp_path: Path, make_run: MakeRun) -> None:

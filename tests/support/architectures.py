@@ -108,6 +108,14 @@ ARCHITECTURES: dict[str, tuple[Any, Callable[[], Any]]] = {
         LM,
         lambda: hf.Mamba2Config(**COMMON, hidden_size=64, num_heads=8, head_dim=16, state_size=16, n_groups=1),
     ),
+    "Mamba": (LM, lambda: hf.MambaConfig(**COMMON, hidden_size=64, state_size=16)),  # Mamba 2.8B
+    "Falcon-Mamba": (LM, lambda: hf.FalconMambaConfig(**COMMON, hidden_size=64, state_size=16)),  # Falcon-Mamba 7B
+    "Jamba": (  # Jamba 1.5 Mini
+        LM,
+        lambda: hf.JambaConfig(
+            **LLAMA, num_experts=8, attn_layer_period=2, attn_layer_offset=1, expert_layer_period=2, mamba_dt_rank=2
+        ),
+    ),
     "Bamba": (  # Bamba 9B, a hybrid
         LM,
         lambda: hf.BambaConfig(

@@ -13,6 +13,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from plop_cli.models.gguf import read_once
+
 SAMPLES = Path(__file__).parent.parent.parent / "plop_cli" / "texts" / "samples"
 
 
@@ -26,10 +28,12 @@ def smollm2() -> tuple[Any, Any]:
 
 @functools.cache
 def _load(folder: Path) -> tuple[Any, Any]:
-    """Once per session: it takes 15 seconds."""
+    """Once per session. The bits are those of transformers' own way, which takes 15 seconds (test_gguf)."""
     (file,) = folder.glob("*.gguf")
     source = {"pretrained_model_name_or_path": folder, "gguf_file": file.name}
-    return AutoModelForCausalLM.from_pretrained(**source, dtype=torch.float32), AutoTokenizer.from_pretrained(**source)
+    with read_once():
+        model = AutoModelForCausalLM.from_pretrained(**source, dtype=torch.float32)
+        return model, AutoTokenizer.from_pretrained(**source)
 
 
 def save_smollm2(folder: Path, dtype: torch.dtype = torch.float32) -> None:

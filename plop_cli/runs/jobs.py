@@ -1,0 +1,127 @@
+"""What is to be scored: a request, and for each model and task a job, which a stored run may answer already."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from plop_cli.method.choice import PLOP, Rule, sure
+from plop_cli.models.options import Loading
+from plop_cli.models.source import ModelSource
+from plop_cli.processes import rank
+from plop_cli.runs.identity import Identity, places
+from plop_cli.scoring.settings import settings
+from plop_cli.texts.tasks import Task
+from plop_cli.texts.text import text_ids
+from plop_registry import Registry, RegistryError, Run
+
+if TYPE_CHECKING:
+    from plop_cli.scoring.batches import On
+
+
+@dataclass(frozen=True)
+class Request:
+    """What `plop score` was asked for, the same for all its cells. Fields are named as the options are."""
+
+    samples: int = 100
+    max_length: int = 256
+    batch_tokens: int | None = None
+    seed: int = 0
+    column: str | None = None
+    template: str | None = None
+    chat: bool = False
+    on: On = "all"
+    """Which tokens are scored: all, or those of answers."""
+    skip_bad: bool = False
+    """Pass over rows that are no text, and conversations that the chat template refuses."""
+    include: tuple[str, ...] = ()
+    loading: Loading = field(default_factory=Loading)
+    force: bool = False
+    """Score anew what the registry already has."""
+    until: float | None = None
+    """Score only until the set that `rule` chooses is the same in this share of resamples, `samples` at most."""
+    rule: Rule = PLOP
+
+
+@dataclass(frozen=True)
+class Job:
+    """A cell that can be scored: a model as found, to be loaded as `loading` says, and the texts of a task."""
+
+    model: str
+    source: ModelSource
+    loading: Loading
+    task: Task
+    given: str
+    """The task as it was asked for."""
+    request: Request
+
+    def identity(self, samples: int | None = None, *, skipped: bool = False) -> Identity:
+        """What the run of the first `samples` texts, or of all, is known by; `skipped`: some were passed over."""
+        task, request = replace(self.task, texts=self.task.texts[:samples]), self.request
+        return Identity(
+            model_id=self.source.id,
+            model_label=self.source.label,
+            model_revision=self.source.revision,
+            task=task,
+            settings=settings(
+                samples=len(task.texts),
+                max_length=request.max_length,
+                seed=request.seed,
+                dtype=self.loading.dtype,
+                chat=request.chat,
+                include=request.include,
+                on=request.on,
+                skipped=skipped,
+                quantization=self.source.quantization,
+                adapter=self.source.adapter_hash,
+            ),
+            places=places(self.source, self.given),
+        )
+
+    def identities(self, samples: int | None = None) -> list[Identity]:
+        """What a run that answers may be known by: where texts may be passed over, some may have been or none."""
+        return [self.identity(samples, skipped=skipped) for skipped in (False, True)[: 1 + self.request.skip_bad]]
+
+
+def stored(job: Job, registry: Registry) -> Run | None:
+    """The stored run that answers: of these very texts, or with `until`, of as few of the first as decide it."""
+    request = job.request
+    if request.until is None:
+        return next(filter(None, (registry.find(identity.key) for identity in job.identities())), None)
+    ids = text_ids(job.task.texts)
+    wanted = [identity.settings for identity in job.identities(samples=0)]
+    fit = (
+        run
+        for run in sorted(registry.runs(revision=job.source.revision), key=lambda run: run.samples)
+        if run.task_id == job.task.id and run.settings | {"samples": 0} in wanted
+    )
+    for run, matrix in (whole for known in fit for whole in registry.whole([known])):
+        both = min(len(ids), run.samples)
+        if (matrix.texts[:both] == ids[:both]).all() and (
+            run.samples >= len(ids)
+            or sure([m.type for m in run.modules], matrix, request.rule, seed=request.seed) >= request.until
+        ):
+            return run
+    return None
+
+
+def as_asked(identity: Identity, run: Run, registry: Registry, note: Callable[[str], None]) -> Run:
+    """The run that answers, under the name that was asked for.
+
+    The same weights in another folder, or of a checkpoint of another name, are stored as a run of their own: whoever
+    asked will look for it there. Where that cannot be, the answer is the run as it is called.
+    """
+    if identity.names(run):
+        return run
+    for known in registry.runs(key=run.key):
+        if identity.names(known):
+            return registry.get(known.id)
+    own = identity.called(run)
+    if rank() > 0:
+        return own
+    try:
+        return registry.add(own, registry.matrix(run.id))
+    except RegistryError as error:
+        note(f"the run is not recorded as {own.model_id} on {own.task_id}, only under its other name: {error}")
+        return run

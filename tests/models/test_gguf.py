@@ -1,0 +1,130 @@
+"""GGUF files: parsed once, the same bits, and nothing believed before it is checked."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+import gguf
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from plop_cli import PlopError
+from plop_cli.models import gguf as reading
+from plop_cli.models.loading import load
+from plop_cli.models.options import Loading
+from plop_cli.models.source import identify
+
+FLOAT32 = Loading(dtype="float32", device="cpu")
+KINDS = [kind for kind in gguf.GGMLQuantizationType if kind in gguf.quants._type_traits]
+
+
+@pytest.fixture(scope="module")
+def demo() -> Path:
+    """The file of the demo model."""
+    source = identify("demo")
+    assert source.folder
+    assert source.gguf_file
+    return source.folder / source.gguf_file
+
+
+def test_metadata_is_parsed_once_for_configuration_tokenizer_and_weights(
+    demo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    walks: list[Path] = []
+    walk = reading._Parser.metadata
+
+    def counted(parser: reading._Parser) -> reading.Metadata:
+        walks.append(parser._path)
+        return walk(parser)
+
+    reading._parsed.cache_clear()
+    monkeypatch.setattr(reading._Parser, "metadata", counted)
+    monkeypatch.setattr(gguf.GGUFReader, "__init__", lambda *_: pytest.fail("gguf's own reader was used"))
+    load(identify("demo"), FLOAT32)
+    assert walks == [demo.resolve()]
+
+
+def test_the_metadata_and_the_tensors_are_those_of_ggufs_own_reader(demo: Path) -> None:
+    ours, theirs = reading.metadata_of(demo), gguf.GGUFReader(demo)
+    told = {name: field.contents() for name, field in theirs.fields.items() if not name.startswith("GGUF.")}
+    parsed = {name: [field.parts[i] for i in field.data] for name, field in ours.fields.items()}
+    assert {name: value if isinstance(told[name], list) else value[0] for name, value in parsed.items()} == told
+    for own, other in zip(ours.tensors, theirs.tensors, strict=True):
+        assert (own.name, own.tensor_type, own.n_elements) == (other.name, other.tensor_type, other.n_elements)
+        assert own.data.dtype == other.data.dtype
+        assert np.array_equal(own.data, other.data)
+
+
+@pytest.mark.slow
+def test_the_model_is_bit_for_bit_what_transformers_makes_of_the_file(demo: Path) -> None:
+    model, tokenizer = load(identify("demo"), FLOAT32)
+    plain = AutoModelForCausalLM.from_pretrained(demo.parent, gguf_file=demo.name, dtype=torch.float32)
+    own, other = model.state_dict(), plain.state_dict()
+    assert own.keys() == other.keys()
+    assert all(torch.equal(own[name], other[name]) for name in own)
+    assert tokenizer.get_vocab() == AutoTokenizer.from_pretrained(demo.parent, gguf_file=demo.name).get_vocab()
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+def test_dequantizing_gives_the_same_bits(kind: gguf.GGMLQuantizationType) -> None:
+    block, size = gguf.GGML_QUANT_SIZES[kind]
+    rows = np.random.default_rng(0).integers(0, 256, (70, size * 4), dtype=np.uint8)
+    rows[:, :: 2 if kind == gguf.GGMLQuantizationType.BF16 else size] &= 0x3F
+    with np.errstate(all="ignore"):
+        ours, theirs = reading.dequantize(rows, kind), gguf.dequantize(rows, kind)
+    known = ~np.isnan(theirs)
+    assert ours.shape == theirs.shape == (70, 4 * block)
+    assert np.array_equal(known, ~np.isnan(ours))
+    assert np.array_equal(ours[known].view(np.int32), theirs[known].view(np.int32))
+
+
+def written(path: Path) -> bytes:
+    """A whole small file."""
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_array("tokenizer.ggml.tokens", ["a", "b"])
+    writer.add_tensor("token_embd.weight", np.ones((4, 8), np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path.read_bytes()
+
+
+def replaced(content: bytes, at: int, form: str, value: int) -> bytes:
+    return content[:at] + struct.pack(form, value) + content[at + struct.calcsize(form) :]
+
+
+@pytest.mark.parametrize(
+    ("broken", "said"),
+    [
+        (lambda whole: b"", "no whole GGUF file"),
+        (lambda whole: b"GGUX" + whole[4:], "does not begin with GGUF"),
+        (lambda whole: replaced(whole, 4, "<I", 99), "version 99"),
+        (lambda whole: whole[:30], "cut short"),
+        (lambda whole: whole[: len(whole) // 2], "cut short|reaches past its end"),
+        (lambda whole: whole[:-16], "token_embd.weight reaches past its end"),
+        (lambda whole: replaced(whole, 8, "<Q", 2**62), "cut short, or a length in it is wrong"),
+        (lambda whole: replaced(whole, 16, "<Q", 2**62), "cut short, or a length in it is wrong"),
+        (lambda whole: replaced(whole, 24, "<Q", 2**62), "cut short, or a length in it is wrong"),
+        (lambda whole: replaced(whole, whole.index(b"tokens") + 6 + 8, "<Q", 2**62), "cut short, or a length"),
+        (lambda whole: replaced(whole, whole.index(b"tokens") + 6, "<I", 77), "a kind that is not known"),
+        (lambda whole: whole[: len(whole) - 128 - 12] + struct.pack("<I", 9999) + whole[-136:], "GGUF file"),
+    ],
+)
+def test_a_damaged_file_is_said_before_anything_is_allocated(broken: object, said: str, tmp_path: Path) -> None:
+    file = tmp_path / "model.gguf"
+    file.write_bytes(broken(written(file)))  # type: ignore[operator]
+    with pytest.raises(PlopError, match=said):
+        reading.metadata_of(file)
+
+
+def test_a_file_that_changed_is_parsed_again(tmp_path: Path) -> None:
+    file = tmp_path / "model.gguf"
+    written(file)
+    assert len(reading.metadata_of(file).tensors) == 1
+    file.write_bytes(b"GGUF")
+    with pytest.raises(PlopError, match="no whole GGUF file"):
+        reading.metadata_of(file)
