@@ -9,11 +9,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from rich.console import Console
-from rich.measure import Measurement
+from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
 
+from plop_cli.printable import short
 from plop_cli.tables.plain import plain_table
 
 WIDE = 10_000
@@ -55,20 +55,24 @@ def cut(*headers: str) -> list[Step]:
 
 def fitted(headers: Sequence[str], rows: Sequence[Row], width: int, give: Sequence[Step] = ()) -> Table:
     """A table of these columns (as for `plain_table`), made narrower step by step until it fits into `width`."""
-    table = _table(headers, rows, {})
-    taken: dict[str, Step] = {}
+    natural = {header.removeprefix(">"): _widest(header, rows) for header in headers}
+    sizes, how = dict(natural), dict[str, str]()
     for step in give:
-        if width_of(table) <= width:
+        if _total(sizes) <= width:
             break
-        taken[step.header] = step
-        table = _table(headers, rows, taken, width)
-    return table
+        if step.how == "drop":
+            sizes.pop(step.header, None)
+        elif step.header in sizes:
+            how[step.header] = step.how
+            sizes[step.header] = min(natural[step.header], _least(step, rows))
+    for name in reversed([name for name in how if name in sizes]):  # what gave way has what room there is
+        sizes[name] = min(natural[name], sizes[name] + max(0, width - _total(sizes)))
+    return _table([header for header in headers if header.removeprefix(">") in sizes], rows, sizes, how)
 
 
-def width_of(table: Table) -> int:
-    """How wide a table is where it has room."""
-    console = Console(width=WIDE, markup=False, emoji=False)
-    return Measurement.get(console, console.options, table).maximum
+def width_of(headers: Sequence[str], rows: Sequence[Row]) -> int:
+    """How wide a table of these columns is where it has room."""
+    return _total({header: _widest(header, rows) for header in headers})
 
 
 def shortened(text: str, longest: int) -> str:
@@ -79,36 +83,32 @@ def shortened(text: str, longest: int) -> str:
     return f"{text[:head]}…{text[len(text) - (longest - 1 - head) :]}"
 
 
-def _table(headers: Sequence[str], rows: Sequence[Row], taken: Mapping[str, Step], width: int = WIDE) -> Table:
-    names = {header.removeprefix(">"): header for header in headers}
-    how = {name: taken[name].how for name in names if name in taken}
-    left = [name for name in names if how.get(name) != "drop"]
-    narrow = {name: _narrowest(name, rows, how[name]) for name in left if name in how}
-    while True:
-        table = plain_table(*(names[name] for name in left))
-        for name, column in zip(left, table.columns, strict=True):
-            column.no_wrap, column.overflow = how.get(name) != "wrap", "ellipsis"
-            column.width = narrow.get(name)
-        for row in rows:
-            table.add_row(*(_cell(row, name, narrow.get(name), how.get(name)) for name in left), style=row.style)
-        # What gave way has what room there is.
-        room = width - width_of(table)
-        wider = {name: min(_natural(name, rows), size + room) for name, size in list(narrow.items())[-1:] if room > 0}
-        if not wider or wider.items() <= narrow.items():
-            return table
-        narrow |= wider
+def _table(headers: Sequence[str], rows: Sequence[Row], sizes: Mapping[str, int], how: Mapping[str, str]) -> Table:
+    table = plain_table(*headers)
+    names = [header.removeprefix(">") for header in headers]
+    for name, column in zip(names, table.columns, strict=True):
+        column.no_wrap, column.overflow = how.get(name) != "wrap", "ellipsis"
+        column.width = sizes[name] if name in how else None
+    for row in rows:
+        cells = {name: row.cells.get(name, "") for name in names}
+        less = {name: shortened(str(cells[name]), sizes[name]) for name in names if how.get(name) == "cut"}
+        table.add_row(*(cells | less).values(), style=row.style)
+    return table
 
 
-def _cell(row: Row, name: str, size: int | None, how: str | None) -> str | Text:
-    cell = row.cells.get(name, "")
-    return shortened(cell, size) if how == "cut" and size and isinstance(cell, str) else cell
+def _total(sizes: Mapping[str, int]) -> int:
+    """Of columns and what `plain_table` puts between them."""
+    return sum(sizes.values()) + 3 * len(sizes) + 1
 
 
-def _natural(name: str, rows: Sequence[Row]) -> int:
-    return max(len(name), *(len(line) for row in rows for line in str(row.cells.get(name, "")).split("\n")))
+def _widest(header: str, rows: Sequence[Row]) -> int:
+    name = header.removeprefix(">")
+    lines = {name, *(line for row in rows for line in str(row.cells.get(name, "")).split("\n"))}
+    return max(cell_len(short(line)) for line in lines)
 
 
-def _narrowest(name: str, rows: Sequence[Row], how: str) -> int:
-    words = [word for row in rows for word in str(row.cells.get(name, "")).split()]
-    longest = max(map(len, [name, *words]))
-    return longest if how == "wrap" else min(max(_LEAST, len(name)), longest)
+def _least(step: Step, rows: Sequence[Row]) -> int:
+    if step.how == "cut":
+        return max(_LEAST, len(step.header))
+    words = [word for row in rows for word in str(row.cells.get(step.header, "")).split()]
+    return max(map(cell_len, [step.header, *words]))

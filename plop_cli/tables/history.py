@@ -12,7 +12,7 @@ from rich.filesize import decimal
 from rich.table import Column, Table
 
 from plop_cli.printable import short
-from plop_cli.tables.fit import WIDE, Row, Step, cut, drop, fitted, width_of, wrap
+from plop_cli.tables.fit import Row, cut, drop, fitted, width_of, wrap
 from plop_cli.tables.plain import model_name
 from plop_registry import Run
 
@@ -31,24 +31,24 @@ def history_table(runs: Sequence[Run], types: Sequence[str], *, width: int) -> R
     if not runs:
         return Group()
     full, bare = history_grid(runs, types), history_grid(runs, [])
-    tables = [_history(full), _history(full, _shared(full)), _history(bare), _history(bare, _shared(bare))]
-    fits = (table for table in tables if width_of(table) <= width)
-    return next(fits, None) or _history(bare, _shared(bare), width, _GIVE)
+    for rows, shared in ((full, {}), (full, _shared(full)), (bare, {})):
+        if width_of(_headers(rows, shared), [Row(row) for row in rows]) <= width:
+            return _history(rows, shared, width)
+    return _history(bare, _shared(bare), width)
 
 
-def _history(
-    rows: Sequence[Mapping[str, str]],
-    shared: Mapping[str, str] | None = None,
-    width: int = WIDE,
-    give: Sequence[Step] = (),
-) -> Table:
-    left = ("run", "when", "name", "note", "dtype", "model", "revision", "task", "LoRA into")
-    names = [name for name in rows[0] if name not in (shared or {}) and any(row[name] for row in rows)]
-    headers = [name if name in left else f">{name}" for name in names]
-    table = fitted(headers, [Row(row) for row in rows], width, give)
+def _history(rows: Sequence[Mapping[str, str]], shared: Mapping[str, str], width: int) -> Table:
+    table = fitted(_headers(rows, shared), [Row(row) for row in rows], width, _GIVE)
     if shared:
         table.title = " · ".join(f"{name} {value}" for name, value in shared.items() if value)
     return table
+
+
+def _headers(rows: Sequence[Mapping[str, str]], shared: Mapping[str, str]) -> list[str]:
+    """The columns that say something, but for what is said above."""
+    left = ("run", "when", "name", "note", "dtype", "model", "revision", "task", "LoRA into")
+    names = [name for name in rows[0] if name not in shared and any(row[name] for row in rows)]
+    return [name if name in left else f">{name}" for name in names]
 
 
 def _shared(rows: Sequence[Mapping[str, str]]) -> dict[str, str]:
