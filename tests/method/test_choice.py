@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 from plop_cli.method.choice import PLOP, Rule, Samples, choose
+from plop_cli.method.estimates import RESAMPLES
+from plop_cli.method.floor import LEAST_SAMPLES, told
 from synthetic_scores import sampled
 
 LLAMA_3_2_1B_ON_MATH = {
@@ -84,7 +86,34 @@ def test_identical_types_resolve_as_the_recommendation_does() -> None:
     assert confidence(sums, counts, ["b", "a"]) == (1.0, {"b": 0.0, "a": 1.0})
 
 
-def test_one_sample_says_nothing() -> None:
-    whole, each = confidence(np.ones((1, 2)), np.ones((1, 2)), ["a", "b"])
+# The floor: how few samples say nothing of how sure a choice is
+
+
+@pytest.mark.parametrize("samples", [1, 2, LEAST_SAMPLES - 1])
+def test_few_samples_say_nothing_of_how_sure_a_choice_is(samples: int) -> None:
+    whole, each = confidence(*sampled([1.0, 2.0], samples=samples, spread=0.001), ["a", "b"])
     assert math.isnan(whole)
     assert all(map(math.isnan, each.values()))
+    assert told(1.0, samples) is None, "nor is what an older plop stored"
+    assert told(1.0, LEAST_SAMPLES) == 1.0
+    assert confidence(*sampled([1.0, 2.0], samples=LEAST_SAMPLES, spread=0.001), ["a", "b"])[0] == 1.0
+
+
+@pytest.mark.parametrize("shape", ["normal", "laplace", "uniform"])
+def test_from_the_floor_on_chance_rarely_makes_a_tie_certain(shape: str) -> None:
+    """Of two types that are tied in truth, all samples favour one by chance with probability 2 · 2⁻ⁿ; then every
+    resample does. The floor is the least n at which that is under 1 %, the risk that a decision takes by default.
+    """
+    rng, trials = np.random.default_rng(0), 4000
+    one_sign, certain = {}, {}
+    for samples in (2, LEAST_SAMPLES - 1, LEAST_SAMPLES):
+        size = (trials, samples)
+        drawn = rng.uniform(-1, 1, size) if shape == "uniform" else getattr(rng, shape)(size=size)
+        resampled = rng.multinomial(samples, [1 / samples] * samples, size=RESAMPLES) @ drawn.T
+        one_sign[samples] = float(((drawn > 0).all(axis=1) | (drawn < 0).all(axis=1)).mean())
+        certain[samples] = float(((resampled > 0).all(axis=0) | (resampled < 0).all(axis=0)).mean())
+        assert one_sign[samples] == pytest.approx(2 * 0.5**samples, abs=0.02)
+        assert certain[samples] >= one_sign[samples], "what has one sign is always certain"
+    assert 2 * 0.5**LEAST_SAMPLES < 0.01 < 2 * 0.5 ** (LEAST_SAMPLES - 1)
+    assert certain[2] > 0.45, "of two texts, the bootstrap calls every second tie certain"
+    assert certain[LEAST_SAMPLES] < 0.04
