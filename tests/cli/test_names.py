@@ -23,7 +23,7 @@ Plop = Callable[..., Result]
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """a/out and b/out, other weights; copy/out and run/checkpoint-5, those of a/out; two files of texts of one name."""
+    """a/out; b/out of other weights; copy/out and run/checkpoint-5, which are a/out's; two files of one name."""
     folder = tmp_path_factory.mktemp("models")
     for place, scale in (("a/out", 1.0), ("b/out", 2.0)):
         model = qwen2()
@@ -114,14 +114,6 @@ def test_the_same_weights_elsewhere_are_answered_and_recorded_there_too(plop: Pl
         assert json.loads(plop("show", f"{place}/sample/math", "--format", "json").stdout)["run_id"] == run["run_id"]
 
 
-def test_a_registry_that_can_only_be_read_answers_all_the_same(plop: Plop, tmp_path: Path) -> None:
-    run = scored(plop, "a/out", "--task", "sample/math")[0]
-    with Registry(tmp_path / "registry.db") as registry:
-        registry.remove([]), registry.close()
-    answered = scored(plop, "a/out", "--task", "sample/math")[0]
-    assert (answered["run_id"], answered["cached"]) == (run["run_id"], True)
-
-
 def test_a_name_and_a_note_are_kept_shown_and_filtered(plop: Plop) -> None:
     said = ["--name", "baseline", "--note", "before tuning"]
     run = scored(plop, "a/out", "--task", "sample/math", *said)[0]
@@ -138,8 +130,9 @@ def test_a_name_and_a_note_are_kept_shown_and_filtered(plop: Plop) -> None:
 
 def test_a_score_in_every_format(plop: Plop) -> None:
     grid = ["score", "a/out", "b/out", "--task", "sample/math", "-n", "8"]
+    plop(*grid)
     document = json.loads(plop(*grid, "--format", "json").stdout)
-    assert document == json.loads(plop(*grid, "--json").stdout) or [run["types"] for run in document]
+    assert document == json.loads(plop(*grid, "--json").stdout)
     lines = [json.loads(line) for line in plop(*grid, "--format", "jsonl").stdout.splitlines()]
     table = list(csv.DictReader(io.StringIO(plop(*grid, "--format", "csv").stdout)))
     assert [(row["run_id"], row["type"], row["nfn"]) for row in lines] == [
