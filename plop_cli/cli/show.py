@@ -50,8 +50,8 @@ def show(
         if nfn_map:
             out().print(map_table(shown, width=out().width))
         out().print(details(shown))
-        for path in (shown.model_path, shown.adapter_path, shown.task_path):
-            places = [place for place in (path, path.rpartition("@")[0]) if place]  # FOLDER@SPLIT
-            if places and not any(is_there(Path(place)) for place in places):
+        for path in filter(None, (shown.model_path, shown.adapter_path, shown.task_path)):
+            folder, split, _ = path.rpartition("@")  # a task may be folder@split
+            if not is_there(Path(path)) and not (split and is_there(Path(folder))):
                 note(f"{path} is not there any more")
         say(short(command(shown), 20_000))  # in one line, to be copied

@@ -123,5 +123,6 @@ def as_asked(identity: Identity, run: Run, registry: Registry, note: Callable[[s
     try:
         return registry.add(own, registry.matrix(run.id))
     except RegistryError as error:
-        note(f"the run is not recorded as {own.model_id} on {own.task_id}, only under its other name: {error}")
-        return run
+        own_name, other = (f"{one.model_id}@{one.model_label}".rstrip("@") for one in (own, run))
+        note(f"the run is not recorded as {own_name}, only as {other}: {error}")
+        return replace(own, id=run.id)

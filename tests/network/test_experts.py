@@ -173,7 +173,8 @@ def test_a_resample_in_which_an_expert_has_no_token_leaves_its_type_a_value() ->
     names, drawn = estimates.resampled_types(sums, counts, ["experts", "experts"])
     assert names == ["experts"]
     assert set(drawn[:, 0]) == {1.25, 1.0}, "of both experts, and of the first alone"
-    choice = choose([Samples(sums, counts, ["experts", "experts"])], PLOP)
+    enough = [np.tile(array, (4, 1)) for array in (sums, counts)]  # of fewer texts no confidence is told
+    choice = choose([Samples(*enough, ["experts", "experts"])], PLOP)
     assert (choice.confidence, choice.frequency) == (1.0, {"experts": 1.0})
 
 

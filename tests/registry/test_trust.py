@@ -100,7 +100,7 @@ def test_a_run_whose_row_is_damaged_is_named_and_left_out(tmp_path: Path, make_r
     if "seal" not in change:  # which is for listings alone
         assert f"plop: run {damaged} is damaged" in plop("show", damaged, *here).stderr
     assert "nobody can be asked" in plop("rm", damaged, *here).stderr
-    assert plop("rm", damaged, "--yes", *here).stdout == "1 removed\n"
+    assert plop("rm", damaged, "--yes", *here).stdout.splitlines()[-1] == "1 removed"
     assert plop("registry", "check", *here).stdout == "2 runs, all sound\n"
 
 
@@ -189,11 +189,10 @@ def check_flips(tmp_path: Path, make_run: MakeRun, flips: int) -> int:
     noticed = 0
     for file, runs, lines in flipped(tmp_path, make_run, flips):
         here = ("--registry", file)
-        listed = plop("history", "-n", "100", "--format", "json", *here)
+        listed = plop("history", "-n", "100", "--format", "json", "--full", *here)
         documents = json.loads(listed.stdout or "[]")
         for document in documents:
-            expected = runs[document["run_id"]].to_dict()
-            assert document == {name: value for name, value in expected.items() if name != "modules"}
+            assert document == runs[document["run_id"]].to_dict()
         assert len(documents) == 20 or "damaged" in listed.stderr
 
         shown = plop("show", "latest", "--format", "json", *here)
@@ -563,7 +562,7 @@ def test_a_registry_that_is_deleted_while_a_run_is_scored_costs_no_run(tmp_path:
     assert cell.run is not None
     assert plop("import", kept, "--registry", file).exit_code == 0
     with Registry(file) as registry:
-        assert registry.get("latest").types == cell.run.types
+        assert registry.get("latest").content() == cell.run.content()
 
 
 def test_a_registry_that_is_replaced_while_it_is_written_is_noticed(tmp_path: Path, make_run: MakeRun) -> None:

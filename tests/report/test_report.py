@@ -220,7 +220,7 @@ def test_a_single_text_gives_a_page_without_intervals(registry: Registry) -> Non
     store(registry, samples=1)
     held = Page(page_of(registry))
     assert {row["low"] for row in held.specs["NFN by module type: org/llama on math"]["data"]["values"]} == {None}
-    assert "cannot be told from one text" in held.text
+    assert "cannot be told from fewer than 8 texts" in held.text
     assert not [label for label in held.specs if "over the texts" in label]
 
 
@@ -437,10 +437,8 @@ def test_bad_input_is_answered_with_a_remedy(registry: Registry, plop: Plop, tmp
     assert "no run 'feed'" in failure(plop("feed"))
     assert failure(plop("latest", "--task", "math")) == "plop: RUN and --task cannot both choose; give one of them"
     missing = failure(plop("-o", "nowhere/report.html"))
-    assert (
-        missing == "plop: cannot write nowhere/report.html (No such file or directory); make the folder nowhere first"
-    )
-    assert failure(plop("-o", ".")).endswith("give a path that can be written")
+    assert missing == "plop: there is no folder nowhere; make it first"
+    assert failure(plop("-o", ".")) == "plop: . is a folder; give the path of a file in it"
     assert "cannot be a folder" in failure(plop("-f", "png", "-o", "registry.db"))
     assert failure(plop("-f", "png", "-o", "map.png")).endswith("give a folder, such as -o map")
     assert written(tmp_path) == []
@@ -454,13 +452,13 @@ def test_a_file_that_cannot_be_written_stays_as_it_was(
     kept.write_text("kept")
     with monkeypatch.context() as patch:
         patch.setattr(os, "access", lambda *_: False)  # the tests may run as root, who may write anything
-        assert "report.html (Permission denied)" in failure(plop())
+        assert "report.html (Permission denied" in failure(plop("--overwrite"))
     with monkeypatch.context() as patch:
 
         def full(self: Path, target: Path) -> None:
             raise OSError(28, "No space left on device")
 
         patch.setattr(Path, "replace", full)
-        assert "report.html (No space left on device)" in failure(plop())
+        assert "report.html (No space left on device)" in failure(plop("--overwrite"))
     assert kept.read_text() == "kept"
     assert written(tmp_path) == ["report.html"]
