@@ -12,12 +12,16 @@ from plop_registry.errors import RegistryError
 from plop_registry.frame import to_frame
 from plop_registry.location import default_url
 from plop_registry.matrix import SampleMatrix
+from plop_registry.races import Entry, Lap, Race, race_key
 from plop_registry.runs import ModuleScore, PartScore, Run, Skipped, TypeScore, run_key
 from plop_registry.store import Registry
 
 __all__ = [
+    "Entry",
+    "Lap",
     "ModuleScore",
     "PartScore",
+    "Race",
     "Registry",
     "RegistryError",
     "Run",
@@ -25,6 +29,7 @@ __all__ = [
     "Skipped",
     "TypeScore",
     "default_url",
+    "race_key",
     "run_key",
     "to_frame",
 ]

@@ -52,7 +52,7 @@ class Reader:
     """Selects over one consistent snapshot. Runs come newest first everywhere."""
 
     def __init__(self, connection: Connection) -> None:
-        self._connection = connection
+        self._connection = self.connection = connection
 
     @staticmethod
     def where(

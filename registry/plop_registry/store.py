@@ -24,8 +24,9 @@ from plop_registry.errors import RegistryError
 from plop_registry.location import locate
 from plop_registry.matrix import SampleMatrix
 from plop_registry.migrations import HEAD
+from plop_registry.racestore import Races, add_line
 from plop_registry.runs import Run, id_of
-from plop_registry.transfer import from_line, to_line
+from plop_registry.transfer import to_line
 
 if TYPE_CHECKING:
     from plop_registry.database import Database
@@ -157,7 +158,7 @@ class Registry:
                 yield to_line(run, stored[1])
 
     def import_lines(self, lines: Iterable[str], name: str) -> tuple[int, int]:
-        """Store exported runs, all of them or none; how many were added, and how many were known before.
+        """Store exported runs and races, all of them or none; how many were added, and how many were known before.
 
         Args: `name`, the file's, for the RegistryError that tells which line is damaged. Empty lines do not count.
         """
@@ -166,7 +167,7 @@ class Registry:
             for number, line in enumerate(lines, start=1):
                 if line.strip():
                     try:
-                        stored = writer.add(*from_line(line))
+                        stored = add_line(writer, line)
                     except RegistryError as error:
                         raise RegistryError(
                             f"{name}, line {number}: {error}; nothing of this file was stored"
@@ -205,6 +206,17 @@ class Registry:
         """Make the registry, or bring it to the newest schema, as every other method does by itself; the schema."""
         with self._database.writing():
             return HEAD
+
+    @cached_property
+    def races(self) -> Races:
+        """The races, kept beside the runs."""
+        return Races(self)
+
+    @contextmanager
+    def connected(self, *, write: bool) -> Iterator[Any]:
+        """A connection in one transaction, for the registry's own parts; None where there is no registry to read."""
+        with self._database.writing() if write else self._reading() as reader:
+            yield reader and reader.connection
 
     @cached_property
     def _database(self) -> Database:
