@@ -10,8 +10,8 @@ from __future__ import annotations
 import base64
 import json
 import zlib
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
@@ -22,9 +22,10 @@ from plop_registry.runs import canonical
 from plop_registry.transfer import from_line as run_from_line
 
 if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
     from plop_registry.queries import Writer
     from plop_registry.racetables import RaceTables
-    from plop_registry.store import Registry
 
 FORMAT = 1
 _MARK = '"race_id":'
@@ -33,8 +34,8 @@ _MARK = '"race_id":'
 class Races:
     """What of `Registry` is about races. Every method raises RegistryError for what a user can mend."""
 
-    def __init__(self, registry: Registry) -> None:
-        self._registry = registry
+    def __init__(self, connected: Callable[[bool], AbstractContextManager[Connection | None]]) -> None:
+        self._connected = connected
 
     def add(self, race: Race) -> bool:
         """Store what of a race is not stored yet, in one transaction: entries, laps, itself; whether that was any."""
@@ -97,7 +98,7 @@ class Races:
 
     @contextmanager
     def _reading(self) -> Iterator[RaceTables | None]:
-        with self._registry.connected(write=False) as connection:
+        with self._connected(False) as connection:
             if connection is None:
                 yield None
             else:
@@ -107,9 +108,10 @@ class Races:
 
     @contextmanager
     def _writing(self) -> Iterator[RaceTables]:
-        with self._registry.connected(write=True) as connection:
+        with self._connected(True) as connection:
             from plop_registry.racetables import RaceTables
 
+            assert connection is not None
             yield RaceTables(connection)
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
@@ -29,6 +29,8 @@ from plop_registry.runs import Run, id_of
 from plop_registry.transfer import to_line
 
 if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
     from plop_registry.database import Database
     from plop_registry.queries import Reader
 
@@ -210,13 +212,15 @@ class Registry:
     @cached_property
     def races(self) -> Races:
         """The races, kept beside the runs."""
-        return Races(self)
+        return Races(self._connected)
 
     @contextmanager
-    def connected(self, *, write: bool) -> Iterator[Any]:
-        """A connection in one transaction, for the registry's own parts; None where there is no registry to read."""
-        with self._database.writing() if write else self._reading() as reader:
-            yield reader and reader.connection
+    def _connected(self, write: bool) -> Iterator[Connection | None]:
+        """A connection in one transaction; None where there is no registry to read."""
+        transaction: AbstractContextManager[Reader | None]
+        transaction = self._database.writing() if write else self._reading()
+        with transaction as reader:
+            yield reader.connection if reader else None
 
     @cached_property
     def _database(self) -> Database:
