@@ -1,4 +1,4 @@
-"""`plop export`: runs into a file, to be imported elsewhere or read by other programs."""
+"""`plop export`: runs and races into a file, to be imported elsewhere or read by other programs."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def export(
     force: Annotated[bool, typer.Option("--force", help="Overwrite FILE.")] = False,
     registry: RegistryOption = None,
 ) -> None:
-    """Write runs into a file.
+    """Write runs and races into a file.
 
     Example: [bold]plop export --since 7d -o runs.jsonl[/bold], and elsewhere [bold]plop import runs.jsonl[/bold]
     """
@@ -45,4 +45,4 @@ def export(
 
     with Registry(registry) as store:
         count = write_runs(store, output, filters, limit=limit, kind=format and format.value, force=force)
-    typer.echo(f"{output}: {count} runs", err=True)
+    typer.echo(f"{output}: {count} runs and races", err=True)

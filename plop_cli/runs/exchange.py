@@ -1,8 +1,9 @@
-"""Runs in files, to travel between registries or to be read by other programs."""
+"""Runs and races in files, to travel between registries or to be read by other programs."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from plop_cli.errors import PlopError
 from plop_cli.files import check_new, replacing
 from plop_cli.runs.selection import find_runs
 from plop_registry import Registry, to_frame
+from plop_registry.racestore import to_line
 
 KINDS = ("jsonl", "csv", "parquet")
 
@@ -23,10 +25,11 @@ def write_runs(
     kind: str | None = None,
     force: bool = False,
 ) -> int:
-    """Write the runs that fit all filters, oldest first; how many there were.
+    """Write the runs that fit all filters, oldest first, and then the races; how many there were in all.
 
     Args:
-        kind: one of KINDS; None is the file's suffix. JSON lines hold everything; the others a row for each type.
+        kind: one of KINDS; None is the file's suffix. JSON lines hold everything; the others a row for each type of
+            each run, and no races.
         force: replace a file that exists.
 
     Raises PlopError where nothing fits or the file cannot be written; then it is as it was.
@@ -35,11 +38,13 @@ def write_runs(
     if kind not in KINDS:
         raise PlopError(f"{path} ends in none of {', '.join(KINDS)}; give --format")
     check_new(path, force=force)
-    find_runs(registry, filters, limit=1)
     given = {name: value for name, value in filters.items() if value is not None}
+    races = registry.races.all(**given, limit=limit)[::-1] if kind == "jsonl" else []
+    if not races:
+        find_runs(registry, filters, limit=1)
     with replacing(path) as draft:
         if kind == "jsonl":
-            lines = registry.export_lines(**given, limit=limit)
+            lines = chain(registry.export_lines(**given, limit=limit), map(to_line, races))
             with draft.open("w", encoding="utf-8", newline="\n") as stream:
                 return sum(bool(stream.write(f"{line}\n")) for line in lines)
         runs = registry.runs(**given, limit=limit)[::-1]
@@ -52,7 +57,7 @@ def write_runs(
 
 
 def read_runs(registry: Registry, path: Path) -> tuple[int, int]:
-    """Store the runs of an exported file, all or none; how many were added, and how many known before."""
+    """Store the runs and races of an exported file, all or none; how many were added, and how many known before."""
     try:
         with path.open(encoding="utf-8", errors="replace") as lines:
             return registry.import_lines(lines, str(path))

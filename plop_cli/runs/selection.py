@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 
 from plop_cli.errors import PlopError
 from plop_cli.runs.axes import AXES, in_training_order
-from plop_registry import Registry, Run
+from plop_registry import Race, Registry, RegistryError, Run
 
 _HELD = {"model": ["task"], "task": ["model"], "revision": ["model", "task"], "dtype": ["model", "task"]}
 """For each axis of a comparison, those on which all of its runs must be at one place."""
@@ -58,6 +58,21 @@ def _known(runs: Sequence[Run], name: str, value: object) -> str:
 
 def _seconds(moment: datetime) -> str:
     return moment.isoformat(timespec="seconds")
+
+
+def run_or_race(registry: Registry, reference: str) -> Run | Race:
+    """What `reference` means: a run, as `Registry.get` reads it, or a race by its id or the first digits of it.
+
+    Raises RegistryError where it means neither, PlopError where it means both.
+    """
+    if not registry.races.meant_by(reference):
+        return registry.get(reference)
+    race = registry.races.get(reference)
+    try:
+        run = registry.get(reference)
+    except RegistryError:
+        return race
+    raise PlopError(f"{reference!r} fits the run {run.id} and the race {race.id}; give more digits")
 
 
 def newest_first(runs: Sequence[Run]) -> list[Run]:
