@@ -23,7 +23,7 @@ def no_such(what: str, name: str, known: Iterable[str]) -> PlopError:
     )
 
 
-_EXTRAS = {"peft": "peft", "bitsandbytes": "quant", "torchao": "quant"}
+_EXTRAS = {"peft": "race", "bitsandbytes": "quant", "torchao": "quant"}
 
 
 def require(package: str, what: str) -> None:

@@ -108,7 +108,7 @@ def race(
     if own_rank() == 0:
         emit(
             format,
-            table=lambda width: race_table(outcome),
+            table=lambda width: race_table(outcome, width=width),
             document=lambda: race_document(outcome),
             rows=lambda: race_rows(outcome),
         )

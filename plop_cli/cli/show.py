@@ -60,7 +60,7 @@ def _show_race(race: Race, format: Format) -> None:
 
     emit(
         format,
-        table=lambda width: race_table(race),
+        table=lambda width: race_table(race, width=width),
         document=lambda: race_document(race),
         rows=lambda: race_rows(race),
     )

@@ -14,8 +14,8 @@ def plus_minus(gap: Gap, *, sign: bool = False) -> str:
     """A mean with its 95 % interval: "1.007 ± 0.004"; with the sign of a difference: "−0.012 ± 0.004"."""
     if math.isnan(gap.mean):
         return "–"
-    mean = f"{gap.mean:+.4f}" if sign else f"{gap.mean:.4f}"
-    return mean.replace("-", "−") + ("" if math.isnan(gap.half) else f" ± {gap.half:.4f}")
+    mean = f"{gap.mean:+.3f}" if sign else f"{gap.mean:.3f}"
+    return mean.replace("-", "−") + ("" if math.isnan(gap.half) else f" ± {gap.half:.3f}")
 
 
 def answer(race: Race) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from random import Random
@@ -126,7 +127,9 @@ def adapted(model: Any, placement: Placement, seed: int, dropout: float = 0.0) -
     training = {name: module.training for name, module in model.named_modules()}
     own = set(vars(model))
     torch.manual_seed(seed)
-    tuned = placement.apply(model, **({"lora_dropout": dropout} if dropout else {}))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # of transformers, about what PEFT asks it
+        tuned = placement.apply(model, **({"lora_dropout": dropout} if dropout else {}))
     try:
         yield tuned.eval()
     finally:

@@ -7,12 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC
 from typing import Any
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.filesize import decimal
-from rich.measure import Measurement
 from rich.table import Column, Table
 
-from plop_cli.tables.plain import model_name, plain_table
+from plop_cli.tables.plain import model_name, plain_table, widest
 from plop_registry import Run
 
 
@@ -22,7 +21,7 @@ def history_table(runs: Sequence[Run], types: Sequence[str], *, width: int) -> R
         return Group()
     full, bare = history_grid(runs, types), history_grid(runs, [])
     tables = [_history(full), _history(full, _shared(full)), _history(bare), _history(bare, _shared(bare))]
-    return next((table for table in tables if _width(table) <= width), tables[-1])
+    return widest(tables, width)
 
 
 def _history(rows: Sequence[Mapping[str, str]], shared: Mapping[str, str] | None = None) -> Table:
@@ -64,11 +63,6 @@ def history_grid(runs: Sequence[Run], types: Sequence[str]) -> list[dict[str, st
             }
         )
     return rows
-
-
-def _width(table: Table) -> int:
-    console = Console(width=10_000, markup=False, emoji=False)
-    return Measurement.get(console, console.options, table).maximum
 
 
 def details(run: Run) -> RenderableType:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from rich import box
+from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 
 from plop_registry import Run
@@ -20,6 +23,13 @@ def plain_table(*headers: str) -> Table:
         right = header.startswith(">")
         table.add_column(header.removeprefix(">"), justify="right" if right else "left", no_wrap=right, overflow="fold")
     return table
+
+
+def widest(tables: Sequence[Table], width: int) -> Table:
+    """The first of these tables that is not wider than `width`, else the last."""
+    console = Console(width=10_000, markup=False, emoji=False)
+    sizes = (Measurement.get(console, console.options, table).maximum for table in tables)
+    return next((table for table, size in zip(tables, sizes, strict=True) if size <= width), tables[-1])
 
 
 def model_name(run: Run) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC
 from typing import Any
 
@@ -14,7 +14,7 @@ from rich.text import Text
 from plop_cli.placement.trainers.python import call
 from plop_cli.racing.sentences import answer, notes, plus_minus, verdict
 from plop_cli.racing.verdicts import Standing, baseline_of, stand, winner
-from plop_cli.tables.plain import CHOSEN, plain_table
+from plop_cli.tables.plain import CHOSEN, plain_table, widest
 from plop_cli.tables.rows import Row
 from plop_registry import Race
 from plop_registry.runs import finite
@@ -22,33 +22,46 @@ from plop_registry.runs import finite
 _BLOCKS = "▁▂▃▄▅▆▇█"
 
 
-def race_table(race: Race) -> RenderableType:
-    """Who stands where, in a sentence, and the config to take."""
-    chosen, base = winner(race), baseline_of(race)
-    table = plain_table(
-        "", "contestant", "types", ">rank", ">parameters", ">rate", ">seeds", ">test loss", f">from {base.name}", ""
-    )
-    table.title = (
-        f"{race.model_id} on {race.data_id}: {race.settings['steps']} steps of {race.settings['batch']} examples"
-    )
-    for each in stand(race):
-        entry = each.entry
-        table.add_row(
-            CHOSEN if chosen and each.entry == chosen.entry else "",
-            entry.name,
-            ", ".join(entry.types),
-            str(entry.rank),
-            f"{entry.parameters:,}",
-            "–" if math.isnan(each.rate) else f"{each.rate:g}",
-            str(len(each.seeds)),
-            plus_minus(each.loss),
-            plus_minus(each.behind, sign=True) if each.behind else "",
-            verdict(each),
-        )
-    parts: list[RenderableType] = [table, Text(answer(race)), *(Text(f"  {note}") for note in notes(race))]
+def race_table(race: Race, *, width: int = 120) -> RenderableType:
+    """Who stands where, in a sentence, and the config to take. In little room the table has fewer columns."""
+    chosen = winner(race)
+    grid = [{"": CHOSEN if chosen and each.entry == chosen.entry else "", **_cells(race, each)} for each in stand(race)]
+    narrower = (set[str](), {"types"}, {"types", "seeds"}, {"types", "seeds", "rate", "rank"})
+    parts: list[RenderableType] = [
+        Text(f"{race.model_id} on {race.data_id}", style="bold"),
+        widest([_standings(grid, left_out) for left_out in narrower], width),
+        Text(answer(race)),
+        *(Text(f"  {note}") for note in notes(race)),
+    ]
     if chosen:
         parts.append(Text("\n" + call("config = LoraConfig", chosen.entry.config).rstrip()))
     return Group(*parts)
+
+
+def _cells(race: Race, each: Standing) -> dict[str, str]:
+    entry = each.entry
+    return {
+        "contestant": entry.name,
+        "types": ", ".join(entry.types),
+        "rank": str(entry.rank),
+        "parameters": f"{entry.parameters / 1e6:.2f} M" if entry.parameters > 10**5 else f"{entry.parameters:,}",
+        "rate": "–" if math.isnan(each.rate) else f"{each.rate:g}",
+        "seeds": str(len(each.seeds)),
+        "test loss": plus_minus(each.loss),
+        f"from {baseline_of(race).name}": plus_minus(each.behind, sign=True) if each.behind else "",
+        "verdict": verdict(each),
+    }
+
+
+def _standings(grid: Sequence[Mapping[str, str]], left_out: Collection[str]) -> Table:
+    names = [name for name in grid[0] if name not in left_out]
+    words = ("", "contestant", "types", "verdict")
+    table = plain_table(*(name if name in words else f">{name}" for name in names))
+    for name, column in zip(names, table.columns, strict=True):
+        column.no_wrap = name != "types"
+    for row in grid:
+        table.add_row(*(row[name] for name in names))
+    return table
 
 
 def race_document(race: Race) -> dict[str, Any]:
