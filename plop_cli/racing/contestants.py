@@ -65,6 +65,7 @@ def contestants(
 
     Raises PlopError for what does not exist, does not fit the model, or cannot be made equally large.
     """
+    wanted = parse_match(match) if match else None
     found: dict[str, Placement] = {}
     for name in names:
         called, placement = _placement(name, body, scores, stored)
@@ -79,12 +80,11 @@ def contestants(
     elif budget is not None:
         ranks = within(costs, budget)
     else:
-        key = match.partition(":")[0] if match else "mlp"
-        own = _strategies(body, scores).get(key)
-        if match and own is None:
-            raise PlopError(f"--match {match} needs a strategy that this model has; there is no {key}")
+        own = _strategies(body, scores).get(wanted[0] if wanted else "mlp")
+        if wanted and own is None:
+            raise PlopError(f"--match {match} needs a model whose attention can be traced; give --rank or --budget")
         unit = own.cost if own else next(iter(costs.values()))
-        ranks = matched(costs, unit, parse_match(match)[1] if match else None)
+        ranks = matched(costs, unit, wanted[1] if wanted else None)
     if low := [name for name in ranks if ranks[name] < 1]:
         raise PlopError(f"rank 1 of {low[0]} takes {costs[low[0]]:,} parameters; give room for that, or leave it out")
     return {name: replace(found[name], rank=ranks[name], alpha=2 * ranks[name]) for name in found}

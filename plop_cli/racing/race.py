@@ -67,7 +67,7 @@ def race(
     Nothing of `model` is changed afterwards. Raises PlopError for examples that are too few or hold no answers, and for
     models that cannot be trained here.
     """
-    require("peft", "a race")
+    require("peft", "a race", extra="race")
     watch = watch or Watch()
     if seeds < 1 or (minutes is not None and minutes <= 0):
         raise PlopError("nothing can be run in no seeds or no minutes; give more")

@@ -71,7 +71,7 @@ def start(
     Raises PlopError for what does not exist, does not fit together or cannot be trained; RegistryError where laps
     cannot be stored.
     """
-    require("peft", "plop race")
+    require("peft", "plop race", extra="race")
     watch = watch or Watch()
     setting = asked.setting
     grid(asked.rates)  # what can be wrong is said before anything is loaded

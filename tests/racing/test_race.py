@@ -28,7 +28,7 @@ from small_models import byte_tokenizer, gpt2, qwen2
 pytestmark = pytest.mark.usefixtures("one_thread")
 SETTING = Setting(steps=4, batch=4)
 SHORT: dict[str, Any] = {"setting": SETTING, "rates": "2e-3,4e-3", "seeds": 2}
-TOKENIZER = byte_tokenizer(eos_token="<eos>")
+TOKENIZER = byte_tokenizer(eos_token="<pad>")
 
 
 def small(dtype: torch.dtype = torch.float32) -> Any:

@@ -31,9 +31,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small model in the folder `small`, and 60 sums in `sums.jsonl`."""
     folder = tmp_path_factory.mktemp("race")
     qwen2(hidden_size=16, intermediate_size=32).save_pretrained(folder / "small")
-    byte_tokenizer(eos_token="<eos>").save_pretrained(folder / "small")
+    byte_tokenizer(eos_token="<pad>").save_pretrained(folder / "small")
     gpt2().half().save_pretrained(folder / "half")
-    byte_tokenizer(eos_token="<eos>").save_pretrained(folder / "half")
+    byte_tokenizer(eos_token="<pad>").save_pretrained(folder / "half")
     write_rows(folder / "sums.jsonl", sums(60))
     return folder
 
@@ -88,8 +88,9 @@ BAD: dict[str, tuple[list[Any], list[dict[str, Any]] | None, str]] = {
     "types that are not there": (["--contestants", "mlp,q_proj+x"], None, "no module type 'x'; "),
     "a run that is not there": (["--contestants", "mlp,0123abcd"], None, "no contestant '0123abcd'; "),
     "one contestant": (["--contestants", "mlp"], None, "a race needs two contestants"),
-    "budget below rank 1": (["--budget", "500"], None, "rank 1 of MLP takes "),
-    "a match below rank 1": (["--match", "q:1"], None, "no strategy 'q'"),
+    "budget below rank 1": (["--budget", "300"], None, "rank 1 of MLP takes "),
+    "a match below rank 1": (["--match", "attn:1", "--contestants", "attn,all"], None, "rank 1 of all-linear takes "),
+    "a match of nothing": (["--match", "q:1"], None, "no strategy 'q'"),
     "two sizes": (["--match", "mlp:8", "--rank", 4], None, "each set the rank; give one of them"),
     "not equally large": (["--match", "mlp:1"], None, "are not within 2% of each other's size; give --match with rank"),
     "no rates": (["--rates", "fast"], None, "are no learning rates; write 1e-4..2e-3"),
@@ -184,7 +185,7 @@ def test_the_loss_is_on_the_answer_in_every_form_in_which_people_keep_data(form:
     from plop_cli.racing.examples import encode
 
     row, counted = ROWS[form]
-    tokenizer = byte_tokenizer(eos_token="<eos>", chat_template=TEMPLATE)
+    tokenizer = byte_tokenizer(eos_token="<pad>", chat_template=TEMPLATE)
     source = shaped([row] * 3, "rows")
     example = encode(tokenizer, source.texts[0])
     told = [token for token, counts in list(zip(example.ids, example.counts, strict=True))[1:] if counts]
@@ -196,7 +197,7 @@ def test_a_template_that_rewrites_what_was_said_is_refused() -> None:
     from plop_cli.racing.examples import encode
 
     template = "{{ messages | length }}{% for m in messages %}{{ m.content }}{% endfor %}"
-    tokenizer = byte_tokenizer(eos_token="<eos>", chat_template=template)
+    tokenizer = byte_tokenizer(eos_token="<pad>", chat_template=template)
     with pytest.raises(PlopError, match="rewrites earlier turns"):
         encode(tokenizer, shaped([ROWS["several turns"][0]], "rows").texts[0])
 
