@@ -29,6 +29,5 @@ _EXTRAS = {"peft": "peft", "bitsandbytes": "quant", "torchao": "quant"}
 def require(package: str, what: str, *, extra: str | None = None) -> None:
     """Raise PlopError, naming the extra that brings it, where `what` needs a package that is not installed."""
     if find_spec(package) is None:
-        raise PlopError(
-            f"{what} needs {package}, which is not installed; pip install 'plop-cli[{extra or _EXTRAS[package]}]'"
-        )
+        extra = extra or _EXTRAS[package]
+        raise PlopError(f"{what} needs {package}, which is not installed; pip install 'plop-cli[{extra}]'")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,9 @@ from torch.nn.functional import cross_entropy
 from plop_cli.errors import PlopError
 from plop_cli.racing.examples import Example
 
+GROUPED = 8
+"""Examples that are measured at once."""
+
 
 @dataclass
 class Room:
@@ -22,15 +26,70 @@ class Room:
     examples: int
     checkpointing: bool = False
 
-    def less(self, model: nn.Module) -> str:
+    def less(self, model: Any) -> str:
         """Take less memory from now on, and say how; PlopError where there is no less."""
         if self.examples > 1:
             self.examples //= 2
             return f"out of memory: batches go through the model by {self.examples} examples, gradients are added up"
         if not self.checkpointing and getattr(model, "supports_gradient_checkpointing", False):
             self.checkpointing = True
+            model.gradient_checkpointing_enable({"use_reentrant": False})
             return "out of memory: activations are computed twice (gradient checkpointing)"
         raise PlopError("one example at a time does not fit into memory; give --max-length, --load-in 4bit or --device")
+
+    @contextmanager
+    def made(self, model: Any) -> Iterator[None]:
+        """Checkpointing for as long as the block lasts, where there is too little room without it, now or later on."""
+        if self.checkpointing:
+            model.gradient_checkpointing_enable({"use_reentrant": False})
+        try:
+            yield
+        finally:
+            if self.checkpointing:
+                model.gradient_checkpointing_disable()
+
+
+def gradients(model: Any, batch: Sequence[Example], room: Room, note: Callable[[str], None]) -> float:
+    """Gradients of the mean loss of a batch, in as many parts as memory asks for; gives that loss."""
+    tokens = sum(example.losses for example in batch)
+    while True:
+        random = torch.get_rng_state()
+        total = 0.0
+        try:
+            for start in range(0, len(batch), room.examples):
+                loss = torch.cat(token_losses(model, batch[start : start + room.examples])).sum() / tokens
+                loss.backward()  # type: ignore[no-untyped-call]
+                total += float(loss.detach())
+        except (torch.OutOfMemoryError, RuntimeError) as error:
+            if not out_of_memory(error):
+                raise
+        else:
+            return total
+        model.zero_grad()
+        torch.set_rng_state(random)
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        note(room.less(model))
+
+
+def measure(model: nn.Module, examples: Sequence[Example]) -> list[float]:
+    """The mean loss of each example."""
+    order = sorted(range(len(examples)), key=lambda index: len(examples[index].ids))
+    found, size = [math.nan] * len(examples), GROUPED
+    while order:
+        group = order[:size]
+        try:
+            with torch.no_grad():
+                losses = token_losses(model, [examples[index] for index in group])
+        except (torch.OutOfMemoryError, RuntimeError) as error:
+            if not out_of_memory(error) or size == 1:
+                raise
+            size //= 2
+            continue
+        for index, loss in zip(group, losses, strict=True):
+            found[index] = float(loss.mean())
+        order = order[size:]
+    return found
 
 
 def token_losses(model: Any, batch: Sequence[Example]) -> tuple[Tensor, ...]:

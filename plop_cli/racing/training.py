@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from random import Random
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -25,14 +25,12 @@ from plop_cli.network.randomness import same_randomness
 from plop_cli.placement.placement import Placement
 from plop_cli.racing.examples import Data, Example
 from plop_cli.racing.identity import Setting, adapters_of
-from plop_cli.racing.losses import Room, out_of_memory, token_losses
+from plop_cli.racing.losses import GROUPED, Room, gradients, measure
 from plop_registry import Lap
 
+Batch = TypeVar("Batch")
 Step = Callable[[int, float], None]
 """Told of each step: its number, from 1, and its loss."""
-
-GROUPED = 8
-"""Examples that are measured at once."""
 
 
 class Trainer:
@@ -63,10 +61,10 @@ class Trainer:
         started = time.perf_counter()
         chosen = batches(self.data.train, self.setting.batch, steps, seed)
         with same_randomness(), adapted(self.model, placement, seed, self.setting.dropout) as tuned:
-            losses = train(tuned, chosen, rate, room=self.room, note=self.note, step=step)
+            losses = self._train(tuned, chosen, rate, step)
             lost = not math.isfinite(losses[-1])
-            validation = [] if lost or not validate else self.measure(tuned, self.data.validation)
-            test = [] if lost or steps < self.setting.steps else self.measure(tuned, self.data.test)
+            validation = [] if lost or not validate else measure(tuned, self.data.validation)
+            test = [] if lost or steps < self.setting.steps else measure(tuned, self.data.test)
         return Lap(
             adapters_of(placement),
             rate,
@@ -81,31 +79,19 @@ class Trainer:
         few = batches(self.data.train, self.setting.batch, 3, seed=0)
         marks: list[float] = []
         with same_randomness(), adapted(self.model, placement, 0) as tuned:
-            train(tuned, few, 1e-6, room=self.room, note=self.note, step=lambda *_: marks.append(time.perf_counter()))
-            measured = self.data.test[:GROUPED]
+            self._train(tuned, few, 1e-6, lambda *_: marks.append(time.perf_counter()))
             started = time.perf_counter()
-            self.measure(tuned, measured)
+            measure(tuned, self.data.test[:GROUPED])
+            measured = time.perf_counter() - started
         step = (marks[-1] - marks[0]) / (len(marks) - 1) if len(marks) > 1 else 0.0
-        return step, (time.perf_counter() - started) / len(measured)
+        return step, measured / len(self.data.test[:GROUPED])
 
-    def measure(self, model: nn.Module, examples: Sequence[Example]) -> list[float]:
-        """The mean loss of each example."""
-        order = sorted(range(len(examples)), key=lambda index: len(examples[index].ids))
-        found, size = [math.nan] * len(examples), GROUPED
-        while order:
-            group = order[:size]
-            try:
-                with torch.no_grad():
-                    losses = token_losses(model, [examples[index] for index in group])
-            except (torch.OutOfMemoryError, RuntimeError) as error:
-                if not out_of_memory(error) or size == 1:
-                    raise
-                size //= 2
-                continue
-            for index, loss in zip(group, losses, strict=True):
-                found[index] = float(loss.mean())
-            order = order[size:]
-        return found
+    def _train(self, tuned: Any, chosen: Sequence[Sequence[Example]], rate: float, step: Step) -> list[float]:
+        tuned.train()
+        with self.room.made(tuned):
+            losses = train(tuned, chosen, lambda batch: gradients(tuned, batch, self.room, self.note), rate, step=step)
+        tuned.eval()
+        return losses
 
 
 def batches(examples: Sequence[Example], size: int, steps: int, seed: int) -> list[list[Example]]:
@@ -143,34 +129,31 @@ def adapted(model: Any, placement: Placement, seed: int, dropout: float = 0.0) -
 
 
 def train(
-    model: Any,
-    chosen: Sequence[Sequence[Example]],
+    model: nn.Module,
+    chosen: Sequence[Batch],
+    gradients: Callable[[Batch], float],
     rate: float,
     *,
-    room: Room | None = None,
-    note: Callable[[str], None] = lambda text: None,
     step: Step = lambda number, loss: None,
 ) -> list[float]:
     """A step of AdamW for each batch, with 10 % warmup and a cosine to zero; gives the losses.
 
-    They are NaN from the step on at which one is no number: there training ends. `model` is left in evaluation mode.
+    They are NaN from the step on at which one is no number: there training ends.
+
+    Args: `gradients` adds up those of the mean loss of a batch, which it returns.
     """
-    room = room or Room(max(map(len, chosen)))
     optimizer = torch.optim.AdamW([weight for weight in model.parameters() if weight.requires_grad], lr=rate)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: warm_cosine(step, len(chosen)))
     losses = [math.nan] * len(chosen)
-    model.train()
-    with _checkpointing(model, room):
-        for index, batch in enumerate(chosen):
-            loss = _backward(model, batch, room, note, optimizer)
-            if not math.isfinite(loss):
-                break
-            optimizer.step()
-            schedule.step()
-            optimizer.zero_grad()
-            losses[index] = loss
-            step(index + 1, loss)
-    model.eval()
+    for index, batch in enumerate(chosen):
+        loss = gradients(batch)
+        if not math.isfinite(loss):
+            break
+        optimizer.step()
+        schedule.step()
+        optimizer.zero_grad()
+        losses[index] = loss
+        step(index + 1, loss)
     return losses
 
 
@@ -180,42 +163,3 @@ def warm_cosine(step: int, steps: int) -> float:
     transformers' own schedule spends its first step at a rate of zero; of sixty steps that is one lost.
     """
     return min(1.0, (step + 1) / max(1, steps // 10)) * (1 + math.cos(math.pi * step / steps)) / 2
-
-
-def _backward(
-    model: Any, batch: Sequence[Example], room: Room, note: Callable[[str], None], optimizer: torch.optim.Optimizer
-) -> float:
-    """Gradients of the mean loss of a batch, in as many parts as memory asks for; gives that loss."""
-    tokens = sum(example.losses for example in batch)
-    while True:
-        random = torch.get_rng_state()
-        total = 0.0
-        try:
-            for start in range(0, len(batch), room.examples):
-                loss = torch.cat(token_losses(model, batch[start : start + room.examples])).sum() / tokens
-                loss.backward()  # type: ignore[no-untyped-call]
-                total += float(loss.detach())
-        except (torch.OutOfMemoryError, RuntimeError) as error:
-            if not out_of_memory(error):
-                raise
-        else:
-            return total
-        optimizer.zero_grad()
-        torch.set_rng_state(random)
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
-        note(room.less(model))
-        if room.checkpointing:
-            model.gradient_checkpointing_enable({"use_reentrant": False})
-
-
-@contextmanager
-def _checkpointing(model: Any, room: Room) -> Iterator[None]:
-    """Checkpointing for as long as the block lasts, where there is too little room without it, now or later on."""
-    if room.checkpointing:
-        model.gradient_checkpointing_enable({"use_reentrant": False})
-    try:
-        yield
-    finally:
-        if room.checkpointing:
-            model.gradient_checkpointing_disable()

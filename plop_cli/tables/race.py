@@ -34,7 +34,7 @@ def race_table(race: Race, *, width: int = 120) -> RenderableType:
         *(Text(f"  {note}") for note in notes(race)),
     ]
     if chosen:
-        parts.append(Text("\n" + call("config = LoraConfig", chosen.entry.config).rstrip()))
+        parts.append(Text("\n" + call("config = LoraConfig", dict(sorted(chosen.entry.config.items()))).rstrip()))
     return Group(*parts)
 
 

@@ -13,7 +13,7 @@ import torch
 
 from fingerprint import no_trace
 from plop_cli import Placement, PlopError, race, recommend
-from plop_cli.racing import training
+from plop_cli.racing import losses, training
 from plop_cli.racing.contestants import contestants
 from plop_cli.racing.examples import draw
 from plop_cli.racing.identity import Setting, adapters_of
@@ -123,7 +123,7 @@ def test_a_lap_is_what_a_bare_loop_of_peft_and_torch_gives() -> None:
     config = LoraConfig(r=2, lora_alpha=4, target_modules=["gate_proj", "up_proj", "down_proj"], task_type="CAUSAL_LM")
     bare = get_peft_model(small(), config)
     optimizer = torch.optim.AdamW([weight for weight in bare.parameters() if weight.requires_grad], lr=5e-3)
-    losses = []
+    found = []
     for step, batch in enumerate(training.batches(data.train, 4, 6, 3)):
         for group in optimizer.param_groups:
             group["lr"] = 5e-3 * (1 + np.cos(np.pi * step / 6)) / 2
@@ -136,8 +136,8 @@ def test_a_lap_is_what_a_bare_loop_of_peft_and_torch_gives() -> None:
         (total / tokens).backward()
         optimizer.step()
         optimizer.zero_grad()
-        losses.append((total / tokens).item())
-    np.testing.assert_allclose(lap.train, losses, rtol=1e-4)
+        found.append((total / tokens).item())
+    np.testing.assert_allclose(lap.train, found, rtol=1e-4)
 
 
 def test_a_race_goes_on_where_it_stopped_and_a_seed_more_is_only_that_seed(tmp_path: Path) -> None:
@@ -175,15 +175,13 @@ def test_minutes_end_a_race_and_what_is_finished_counts(tmp_path: Path) -> None:
 
 def test_who_is_clearly_behind_drops_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """Losses are told to be worse by far for one of two, and a third seed is not run for it."""
-    measured = Trainer.measure
+    measured = training.measure
 
-    def worse(self: Trainer, model: Any, examples: Any) -> list[float]:
+    def worse(model: Any, examples: Any) -> list[float]:
         behind = any("q_proj" in name and "lora" in name for name, _ in model.named_modules())
-        return [
-            loss + (0.5 + index / 1000 if behind else 0) for index, loss in enumerate(measured(self, model, examples))
-        ]
+        return [loss + (0.5 + index / 1000 if behind else 0) for index, loss in enumerate(measured(model, examples))]
 
-    monkeypatch.setattr(Trainer, "measure", worse)
+    monkeypatch.setattr(training, "measure", worse)
     model, told = small(), Told()
     placements = placed(model, "MLP", "Attn")
     race(model, TOKENIZER, sums(300), placements, watch=told, **(SHORT | {"seeds": 4, "rates": "2e-3"}))
@@ -211,14 +209,14 @@ def test_out_of_memory_halves_the_batch_and_gives_the_same_losses(fits: int, mon
     placement = placed(model, "MLP")["MLP"]
     data = draw(TOKENIZER, shaped(sums(40), "sums"))
     free = Trainer(model, data, SETTING).lap(placement, rate=1e-3, seed=0)
-    forward = training.token_losses
+    forward = losses.token_losses
 
     def scarce(model: Any, batch: Any) -> Any:
         if len(batch) > fits and torch.is_grad_enabled():
             raise torch.OutOfMemoryError("CUDA out of memory")
         return forward(model, batch)
 
-    monkeypatch.setattr(training, "token_losses", scarce)
+    monkeypatch.setattr(losses, "token_losses", scarce)
     trainer = Trainer(model, data, SETTING, note=told.note)
     if not fits:
         with pytest.raises(PlopError, match="one example at a time does not fit into memory"):
