@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -117,8 +117,7 @@ def _precision(model: Any, device: torch.device) -> Iterator[None]:
         return
     from peft.helpers import disable_input_dtype_casting
 
-    kept = disable_input_dtype_casting(model) if hasattr(model, "peft_config") else nullcontext()
-    with torch.autocast(device.type, torch.bfloat16), kept:
+    with torch.autocast(device.type, torch.bfloat16), disable_input_dtype_casting(model):
         yield
 
 
