@@ -88,7 +88,7 @@ class Trainer:
 
     def _train(self, tuned: Any, chosen: Sequence[Sequence[Example]], rate: float, step: Step) -> list[float]:
         tuned.train()
-        with self.room.made(tuned):
+        with torch.enable_grad(), self.room.made(tuned):
             losses = train(tuned, chosen, lambda batch: gradients(tuned, batch, self.room, self.note), rate, step=step)
         tuned.eval()
         return losses

@@ -20,9 +20,10 @@ from typing import Any
 from plop_cli.comparison.compare import compare
 from plop_cli.comparison.values import Comparison
 from plop_cli.report.answers import Answer, Group, Pick
+from plop_cli.report.races import races_of
 from plop_cli.runs.axes import AXES, in_training_order
 from plop_cli.runs.selection import find_runs
-from plop_registry import Registry, RegistryError, Run, SampleMatrix
+from plop_registry import Race, Registry, RegistryError, Run, SampleMatrix
 
 DRAWN = 50
 """How many answers have figures: the newest, where there are more."""
@@ -33,7 +34,7 @@ class Story:
     """Everything that a report says.
 
     `drawn` are the answers that have figures, of the types that fit `pattern`; `damaged` says why a run's sample matrix
-    cannot be read, by run id.
+    cannot be read, by run id; `races` are those of the same models.
     """
 
     answers: tuple[Answer, ...]
@@ -41,6 +42,7 @@ class Story:
     pattern: str
     matrices: dict[str, SampleMatrix]
     damaged: dict[str, str]
+    races: tuple[Race, ...] = ()
 
     @property
     def runs(self) -> list[Run]:
@@ -132,7 +134,8 @@ def tell(runs: Sequence[Run], registry: Registry, *, types: str = "*") -> Story:
             matrices[answer.run.id] = registry.matrix(answer.run.id)
         except RegistryError as error:
             damaged[answer.run.id] = str(error)
-    return Story(tuple(answers), tuple(answers[index] for index in sorted(newest)), types, matrices, damaged)
+    drawn = tuple(answers[index] for index in sorted(newest))
+    return Story(tuple(answers), drawn, types, matrices, damaged, races_of(registry.races.all(limit=DRAWN), runs))
 
 
 def tell_stored(
