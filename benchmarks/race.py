@@ -3,7 +3,7 @@
     python benchmarks/race.py [--model MODEL] [--data FILE.jsonl] [--steps N] [--repeats R]
 
 One process, interleaved runs, medians: both put adapters in, train them on the same batches, measure the same examples
-and take the adapters out again. Issue: at most 1.05.
+and take the adapters out again.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from plop_cli.racing.sources import read
 from plop_cli.racing.training import Trainer, batches
 
 HERE = Path(__file__).parent
-GSM8K = HERE.parent.parent / "shared" / "data" / "gsm8k_sft_train_2000.jsonl"
+SAMPLE = HERE.parent / "plop_cli" / "texts" / "samples" / "math.jsonl"
 
 
 def padded(batch: Sequence[Example]) -> tuple[Tensor, Tensor, Tensor]:
@@ -82,7 +82,7 @@ def bare(model: Any, placement: Placement, data: Data, setting: Setting) -> list
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="demo")
-    parser.add_argument("--data", default=str(GSM8K))
+    parser.add_argument("--data", default=str(SAMPLE))
     parser.add_argument("--steps", type=int, default=4)
     parser.add_argument("--repeats", type=int, default=5)
     asked = parser.parse_args()

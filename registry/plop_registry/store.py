@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 
 class Registry:
-    """Append-only store of runs in an SQLite file or a PostgreSQL database.
+    """Append-only store of runs and races in an SQLite file or a PostgreSQL database.
 
     Args: `url`, a path, `sqlite:///path` or `postgresql://user@host/database`; None is `default_url()`.
 
