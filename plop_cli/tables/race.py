@@ -152,8 +152,11 @@ def details(race: Race) -> RenderableType:
         ("begun", f"{race.created_at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC by plop {race.plop_version}"),
         ("model", f"{race.model_id}, {race.architecture}, revision {race.model_revision}"),
         ("examples", f"{race.data_id}: {race.train} to train, {race.validation} to tune, {race.test} to test"),
-        ("settings", ", ".join(f"{name} {value}" for name, value in race.settings.items() if value not in ("", None))),
-        ("with", ", ".join(f"{name} {version}" for name, version in race.versions.items())),
+        (
+            "settings",
+            ", ".join(f"{name} {value}" for name, value in sorted(race.settings.items()) if value not in ("", None)),
+        ),
+        ("with", ", ".join(f"{name} {version}" for name, version in sorted(race.versions.items()))),
         ("laps", f"{len(race.laps)}, {sum(lap.seconds for lap in race.laps):,.0f} seconds on {race.device}"),
     ):
         table.add_row(name, value)
