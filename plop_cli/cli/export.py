@@ -41,8 +41,10 @@ def export(
     Example: [bold]plop export --since 7d -o runs.jsonl[/bold], and elsewhere [bold]plop import runs.jsonl[/bold]
     """
     from plop_cli.runs.exchange import write_runs
+    from plop_cli.words import counted
     from plop_registry import Registry
 
     with Registry(registry) as store:
-        count = write_runs(store, output, filters, limit=limit, kind=format and format.value, force=force)
-    typer.echo(f"{output}: {count} runs and races", err=True)
+        count, races = write_runs(store, output, filters, limit=limit, kind=format and format.value, force=force)
+    also = f" and {counted(races, 'race')}" if races else ""
+    typer.echo(f"{output}: {count} runs{also}", err=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +23,8 @@ def write_runs(
     limit: int | None = None,
     kind: str | None = None,
     force: bool = False,
-) -> int:
-    """Write the runs that fit all filters, oldest first, and then the races; how many there were in all.
+) -> tuple[int, int]:
+    """Write the runs that fit all filters, oldest first, and then the races; how many there were of each.
 
     Args:
         kind: one of KINDS; None is the file's suffix. JSON lines hold everything; the others a row for each type of
@@ -44,16 +43,18 @@ def write_runs(
         find_runs(registry, filters, limit=1)
     with replacing(path) as draft:
         if kind == "jsonl":
-            lines = chain(registry.export_lines(**given, limit=limit), map(to_line, races))
+            lines = registry.export_lines(**given, limit=limit)
             with draft.open("w", encoding="utf-8", newline="\n") as stream:
-                return sum(bool(stream.write(f"{line}\n")) for line in lines)
+                count = sum(bool(stream.write(f"{line}\n")) for line in lines)
+                stream.writelines(f"{to_line(race)}\n" for race in races)
+            return count, len(races)
         runs = registry.runs(**given, limit=limit)[::-1]
         frame = to_frame(runs)
         if kind == "csv":
             frame.to_csv(draft, index=False, lineterminator="\n")
         else:
             frame.to_parquet(draft, index=False)
-        return len(runs)
+        return len(runs), 0
 
 
 def read_runs(registry: Registry, path: Path) -> tuple[int, int]:

@@ -147,6 +147,7 @@ def races_rows(races: Iterable[Race]) -> list[Row]:
 def details(race: Race) -> RenderableType:
     """What identifies a race, and what it was run with."""
     table = Table.grid("", "", padding=(0, 2, 0, 0))
+    settings = {name: value for name, value in sorted(race.settings.items()) if value not in ("", None)}
     for name, value in (
         ("race", race.id),
         ("begun", f"{race.created_at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC by plop {race.plop_version}"),
@@ -154,7 +155,7 @@ def details(race: Race) -> RenderableType:
         ("examples", f"{race.data_id}: {race.train} to train, {race.validation} to tune, {race.test} to test"),
         (
             "settings",
-            ", ".join(f"{name} {value}" for name, value in sorted(race.settings.items()) if value not in ("", None)),
+            ", ".join(f"{name} {value}" for name, value in settings.items()),
         ),
         ("with", ", ".join(f"{name} {version}" for name, version in sorted(race.versions.items()))),
         ("laps", f"{len(race.laps)}, {sum(lap.seconds for lap in race.laps):,.0f} seconds on {race.device}"),

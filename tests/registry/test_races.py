@@ -55,7 +55,7 @@ def test_a_contestant_joins_later(url: str, race: Race) -> None:
 def test_a_race_travels_beside_the_runs(tmp_path: Path, race: Race) -> None:
     with Registry(tmp_path / "one.db") as one, Registry(tmp_path / "two.db") as two:
         one.races.add(race)
-        assert write_runs(one, tmp_path / "all.jsonl", {}) == 1
+        assert write_runs(one, tmp_path / "all.jsonl", {}) == (0, 1)
         assert read_runs(two, tmp_path / "all.jsonl") == (1, 0)
         assert read_runs(two, tmp_path / "all.jsonl") == (0, 1)
         assert same(two.races.get(race.id), race)
