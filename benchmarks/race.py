@@ -2,8 +2,8 @@
 
     python benchmarks/race.py [--model MODEL] [--data FILE.jsonl] [--steps N] [--repeats R]
 
-One process with one thread, interleaved runs, medians of CPU time: both put adapters in, train them on the same
-batches, measure the same examples and take the adapters out again.
+One process with one thread, interleaved runs, medians of CPU time. Both put adapters in, train them on the same batches,
+measure the same examples and take the adapters out again.
 """
 
 from __future__ import annotations
