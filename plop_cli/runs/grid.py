@@ -19,6 +19,7 @@ from plop_cli.method.choice import PLOP, Rule, sure
 from plop_cli.models.devices import resolve_device, resolve_dtype
 from plop_cli.models.quantization import package_of
 from plop_cli.models.source import Loading, ModelSource, identify
+from plop_cli.placement.refused import trainable
 from plop_cli.processes import ALONE, Group, own_device, size
 from plop_cli.runs.identity import Identity
 from plop_cli.scoring.settings import settings
@@ -180,10 +181,10 @@ def _stored(job: _Job, registry: Registry) -> Run | None:
         if (stored.task_id, stored.settings | {"samples": 0}) != (job.task.id, wanted):
             continue
         run, matrix = registry.get(stored.id), registry.matrix(stored.id)
-        both = min(len(ids), run.samples)
+        both, types = min(len(ids), run.samples), [module.type for module in run.modules]
         if (matrix.texts[:both] == ids[:both]).all() and (
             run.samples >= len(ids)
-            or sure([m.type for m in run.modules], matrix, request.rule, seed=request.seed) >= request.until
+            or sure(types, matrix, trainable(request.rule, run.architecture, types), seed=request.seed) >= request.until
         ):
             return run
     return None
