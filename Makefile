@@ -41,6 +41,7 @@ bench: $(READY)
 	$(BIN)/python benchmarks/early_stop.py
 	$(BIN)/python benchmarks/registry.py
 	$(BIN)/python benchmarks/report_size.py
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/check.py
 
 evidence: $(READY)
 	$(BIN)/python -m experiments.evidence --quick
