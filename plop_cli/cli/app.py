@@ -17,6 +17,7 @@ import typer
 from typer.core import TyperGroup
 
 from plop_cli.cli import registry, streams
+from plop_cli.cli.check import check
 from plop_cli.cli.compare import compare
 from plop_cli.cli.console import fail, say, silence, warnings_of
 from plop_cli.cli.export import export
@@ -118,7 +119,19 @@ def _plop(
 
 
 _COMMANDS: tuple[Callable[..., None], ...]
-_COMMANDS = (compare, export, history, import_, recommend, report, rm, score, show, tasks)  # in the order of the help
+_COMMANDS = (
+    check,
+    compare,
+    export,
+    history,
+    import_,
+    recommend,
+    report,
+    rm,
+    score,
+    show,
+    tasks,
+)  # in the order of the help
 for _command in _COMMANDS:
     app.command(_command.__name__.removesuffix("_"))(_command)
 app.add_typer(registry.commands, name="registry")

@@ -24,6 +24,7 @@ from plop_cli.network.hooks import evaluating
 from plop_cli.network.modules import linear_modules
 from plop_cli.network.offload import execution_device, is_offloaded
 from plop_cli.network.parts import in_parts
+from plop_cli.placement.refused import REASON, refused, trainable
 from plop_cli.processes import ALONE, Group
 from plop_cli.scoring.batches import Batch, On, Tokens, batches, default_budget, tokenize
 from plop_cli.scoring.fitting import Fitting
@@ -126,6 +127,8 @@ def _scored(
     if not tokens.number(len(texts)):
         raise PlopError("no text holds a token to score; give texts that are not empty")
 
+    untrainable = refused(type(model).__name__, sorted({module.type for module in modules}))
+    rule = trainable(rule, type(model).__name__, untrainable)
     device, dtype = execution_device(modules[0].module), _dtype(model)
     modules, untold = in_parts(model, modules, device)
     meter = Meter(samples=len(texts), columns=columns_of_parts(modules)[-1].stop, device=device)
@@ -148,14 +151,20 @@ def _scored(
     if not kept:
         left_out = [f"{skip.name}: {skip.reason}" for skip in measure.fit.left_out[:3]]
         raise PlopError(f"no module has a score: {'; '.join(left_out)}")
-    types, module_scores, confidence = summarize(kept, measure.matrix, seed=seed)
+    types, module_scores, confidence = summarize(kept, measure.matrix, exclude=untrainable, seed=seed)
     fitted = texts_pass.fitting.budget
     course = Course(len(texts), end, sum(tokens.cut[:end]), max_length, budget, fitted, until, decided)
     return NFNScores(
         types=types,
         modules=module_scores,
         skipped=(*skipped, *measure.fit.left_out),
-        warnings=(*course.warnings(), *tokens.warnings(end), *measure.fit.warnings, *untold),
+        warnings=(
+            *course.warnings(),
+            *tokens.warnings(end),
+            *measure.fit.warnings,
+            *untold,
+            *(f"{name} is left out of the choice: {REASON}" for name in untrainable),
+        ),
         parts=measure.parts,
         matrix=measure.matrix,
         confidence=confidence,
