@@ -32,6 +32,7 @@ bench: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/architectures.py
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/scaling.py
 	$(BIN)/python benchmarks/early_stop.py
+	$(BIN)/python benchmarks/race.py
 	$(BIN)/python benchmarks/registry.py
 	$(BIN)/python benchmarks/report_size.py
 	$(BIN)/python benchmarks/texts.py

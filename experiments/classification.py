@@ -24,9 +24,9 @@ from experiments.shared.data import called, load_model, needed, rows
 from experiments.shared.markdown import command, figure, section, show, table
 from experiments.shared.placements import apart, described, labelled, matched
 from experiments.shared.program import Results, main
-from experiments.shared.training import adapted, train
 from experiments.shared.verdicts import verdict
 from plop_cli import Placement, score
+from plop_cli.racing.training import adapted, train
 from plop_cli.words import counted
 
 Case = dict[str, Any]
@@ -69,9 +69,14 @@ class Classifier:
         batches = [draw.sample(cases["train"], self.size.batch) for _ in range(self.size.steps)]
         self.model.load_state_dict(self.head, strict=False)  # PEFT leaves the trained one behind
         with adapted(self.model, placement, seed) as tuned:
-            losses = train(tuned, batches, lambda batch: cross_entropy(self._logits(batch), self._labels(batch)), rate)
+            losses = [round(loss, 4) for loss in train(tuned, batches, self._gradients, rate)]
             right = {name: self._accuracy(cases[name]) for name in ("validation", "test")}
         return {"seed": seed, "rate": rate, "train": fmean(losses[-10:]), "losses": losses, **right}
+
+    def _gradients(self, batch: Sequence[Case]) -> float:
+        loss = cross_entropy(self._logits(batch), self._labels(batch))
+        loss.backward()  # type: ignore[no-untyped-call]
+        return float(loss.detach())
 
     @torch.no_grad()
     def _accuracy(self, cases: Sequence[Case]) -> float:

@@ -20,9 +20,9 @@ from experiments.shared.data import Pair, called, gsm8k, load_model, needed, pai
 from experiments.shared.markdown import command, figure, section, show, table
 from experiments.shared.placements import apart, described, labelled, matched
 from experiments.shared.program import Results, main
-from experiments.shared.training import adapted
 from experiments.shared.verdicts import verdict
 from plop_cli import Placement, PlopError, score
+from plop_cli.racing.training import adapted
 from plop_cli.words import counted
 
 TAGS = ("<think>", "</think>", "<solution>", "</solution>")

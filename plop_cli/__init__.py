@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from plop_cli.library import write_report as write_report
     from plop_cli.placement.placement import Placement as Placement
     from plop_cli.placement.recommend import recommend as recommend
+    from plop_cli.racing.race import race as race
     from plop_cli.runs.callback import PlopCallback as PlopCallback
     from plop_cli.scoring.score import score as score
     from plop_cli.scoring.scores import NFNScores as NFNScores
@@ -36,6 +37,7 @@ _HOME = {
     "PlopCallback": "runs.callback",
     "PlopError": "errors",
     "compare_runs": "library",
+    "race": "racing.race",
     "recommend": "placement.recommend",
     "recommend_runs": "library",
     "score": "scoring.score",
@@ -50,6 +52,7 @@ __all__ = [
     "PlopError",
     "__version__",
     "compare_runs",
+    "race",
     "recommend",
     "recommend_runs",
     "score",

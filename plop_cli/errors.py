@@ -26,7 +26,8 @@ def no_such(what: str, name: str, known: Iterable[str]) -> PlopError:
 _EXTRAS = {"peft": "peft", "bitsandbytes": "quant", "torchao": "quant"}
 
 
-def require(package: str, what: str) -> None:
+def require(package: str, what: str, *, extra: str | None = None) -> None:
     """Raise PlopError, naming the extra that brings it, where `what` needs a package that is not installed."""
     if find_spec(package) is None:
-        raise PlopError(f"{what} needs {package}, which is not installed; pip install 'plop-cli[{_EXTRAS[package]}]'")
+        extra = extra or _EXTRAS[package]
+        raise PlopError(f"{what} needs {package}, which is not installed; pip install 'plop-cli[{extra}]'")

@@ -34,6 +34,7 @@ from plop_cli import (
     PlopCallback,
     PlopError,
     compare_runs,
+    race,
     recommend,
     recommend_runs,
     score,
@@ -46,6 +47,7 @@ from plop_cli.models.loading import load, skeleton
 from plop_cli.models.options import Loading
 from plop_cli.models.source import identify
 from plop_cli.network.anatomy import anatomy
+from plop_cli.racing.identity import Setting
 from plop_cli.report.page import pictures, render_html, render_markdown
 from plop_cli.report.story import tell
 from plop_cli.runs.exchange import read_runs, write_runs
@@ -187,6 +189,16 @@ CALLS: dict[str, Callable[[SimpleNamespace], object]] = {
     "score_grid": grid,
     "score_grid until it is sure": lambda at: grid(at, until=0.9),
     "score_model": lambda at: score_model(str(at.models / "tiny"), at.texts, registry=at.folder / "new.db", samples=8),
+    "race": lambda at: race(
+        at.model,
+        at.tokenizer,
+        TEXTS,
+        {kind: recommend(at.scores, targets=[kind], rank=1) for kind in ("q_proj", "v_proj")},
+        setting=Setting(steps=1, batch=2),
+        rates="1e-3",
+        seeds=1,
+        registry=at.registry,
+    ),
     "recommend_runs": lambda at: recommend_runs(at.runs[0].id, registry=at.registry),
     "compare_runs": lambda at: compare_runs(*(run.id for run in at.runs), registry=at.registry),
     "write_report": lambda at: write_report(at.folder / "report.html", registry=at.registry),
@@ -219,6 +231,10 @@ FAILURES: dict[str, tuple[type[BaseException], Callable[[SimpleNamespace], objec
         lambda at: score(restless(KeyboardInterrupt), at.tokenizer, TEXTS),
     ),
     "score with a bug": (ZeroDivisionError, lambda at: score(restless(ZeroDivisionError), at.tokenizer, TEXTS)),
+    "race of too few": (
+        PlopError,
+        lambda at: race(at.model, at.tokenizer, TEXTS[:2], {"one": recommend(at.scores, rank=1)}),
+    ),
     "recommend of no such type": (PlopError, lambda at: recommend(at.scores, targets=["nonesuch"])),
     "Placement.apply to another model": (
         PlopError,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +17,6 @@ from plop_cli.texts.readers import rows_of_file, rows_of_hub
 
 Pair = dict[str, str]
 """A `question` and its `answer`."""
-
-
-@dataclass(frozen=True)
-class Example:
-    """A pair in tokens; the answer with the end of the text."""
-
-    question: list[int]
-    answer: list[int]
-
-    @property
-    def tokens(self) -> list[int]:
-        return self.question + self.answer
 
 
 def load_model(name: str = DEMO, dtype: str = "float32") -> tuple[Any, Any]:

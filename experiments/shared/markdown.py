@@ -8,7 +8,7 @@ import textwrap
 from collections.abc import Mapping, Sequence
 
 from experiments.shared.program import Results
-from plop_cli.method.significance import two_sided
+from plop_cli.method.significance import critical, two_sided
 from plop_cli.models.source import DEMO
 
 
@@ -37,12 +37,8 @@ def interval(values: Sequence[float]) -> tuple[float, float]:
     mean, count = statistics.fmean(values), len(values)
     if count < 2:
         return mean, math.nan
-    error = statistics.stdev(values) / math.sqrt(count)
-    low, high = 0.0, 13.0  # quantiles of t with one degree of freedom or more
-    for _ in range(40):
-        middle = (low + high) / 2
-        low, high = (middle, high) if two_sided(middle, 1.0, count - 1) > 0.05 else (low, middle)
-    return mean, high * error
+    quantile = critical(lambda t: two_sided(t, 1.0, count - 1))
+    return mean, quantile * statistics.stdev(values) / math.sqrt(count)
 
 
 def show(values: Sequence[float], digits: int = 3) -> str:

@@ -11,28 +11,27 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from random import Random
 from statistics import fmean
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from peft.helpers import disable_input_dtype_casting
-from torch.nn.functional import cross_entropy
 
-from experiments.shared.data import Example, gsm8k, last_number, load_model, needed
+from experiments.shared.data import gsm8k, last_number, load_model, needed
 from experiments.shared.placements import described
 from experiments.shared.program import results_of
 from plop_cli import NFNScores, Placement, score
 from plop_cli.models.source import DEMO, identify
-
-Batch = TypeVar("Batch")
+from plop_cli.network.randomness import same_randomness
+from plop_cli.racing.examples import Example
+from plop_cli.racing.losses import Room, gradients, measure
+from plop_cli.racing.training import adapted, batches, train
 
 
 @dataclass(frozen=True)
@@ -120,7 +119,7 @@ class Bench:
             if kept["key"] == key and not (solve and kept["run"].get("solved") is None):
                 return Run(**kept["run"])
         with self.trained(placement, rate=rate, seed=seed) as losses:
-            held_out = self._measure(self.validation), self._measure(self.test)
+            held_out = self._measured(self.validation), self._measured(self.test)
             solved = self.solved() if solve else None
         run = Run(rate, seed, placement.trainable_parameters, losses, *held_out, solved)
         if self.kept:
@@ -132,8 +131,12 @@ class Bench:
     @contextmanager
     def trained(self, placement: Placement, *, rate: float, seed: int) -> Iterator[list[float]]:
         """Inside, `model` has trained adapters; gives the loss of each step."""
-        with adapted(self.model, placement, seed) as tuned:
-            yield train(tuned, self._batches(seed), lambda batch: torch.cat(self._losses(batch)).mean(), rate)
+        size = self.size
+        chosen = batches(self.train, size.batch, size.steps, seed)
+        with same_randomness(), adapted(self.model, placement, seed) as tuned:
+            room = Room(size.batch)
+            losses = train(tuned, chosen, lambda batch: gradients(tuned, batch, room, print), rate)
+            yield [round(loss, 4) for loss in losses]
 
     @torch.no_grad()
     def solved(self) -> int:
@@ -141,13 +144,14 @@ class Bench:
         count = 0
         for start in range(0, len(self.test), 64):
             group = self.test[start : start + 64]
-            questions = {"input_ids": [example.question for example in group]}
+            pairs = [(list(example.ids), example.counts.index(True)) for example in group]
+            questions = {"input_ids": [ids[:start] for ids, start in pairs]}
             asked = self.tokenizer.pad(questions, padding_side="left", return_tensors="pt").to(self.model.device)
             with torch.autocast(self.model.device.type, torch.bfloat16), disable_input_dtype_casting(self.model):
                 ids = self.model.generate(**asked, max_new_tokens=96, do_sample=False)
             written, answers = (
                 map(last_number, self.tokenizer.batch_decode(tokens, skip_special_tokens=True))
-                for tokens in (ids[:, asked["input_ids"].shape[1] :], [example.answer for example in group])
+                for tokens in (ids[:, asked["input_ids"].shape[1] :], [ids[start:] for ids, start in pairs])
             )
             count += sum(map(str.__eq__, written, answers))
         return count
@@ -155,52 +159,24 @@ class Bench:
     @cached_property
     def untrained(self) -> float:
         """The test loss of the model as it is."""
-        return fmean(self._measure(self.test))
+        return fmean(self._measured(self.test))
+
+    def _measured(self, examples: Sequence[Example]) -> list[float]:
+        return [round(loss, 5) for loss in measure(self.model, examples)]
 
     def _examples(self, pairs: Sequence[dict[str, str]]) -> Iterator[Example]:
         """Those that are short enough, without GSM8K's <<calculator notes>>."""
         for pair in pairs:
             question = self.tokenizer(pair["question"].strip() + "\n")["input_ids"]
             answer = self.tokenizer(re.sub(r"<<.*?>>", "", pair["answer"]), add_special_tokens=False)["input_ids"]
-            example = Example(question, [*answer, self.tokenizer.eos_token_id])
-            if len(example.tokens) <= self.size.longest:
+            example = Example.pair(question, [*answer, self.tokenizer.eos_token_id])
+            if len(example.ids) <= self.size.longest:
                 yield example
-
-    def _batches(self, seed: int) -> list[list[Example]]:
-        """Of pairs of about the same length, in random order; epoch after epoch."""
-        draw, size, batches = Random(seed), self.size.batch, list[list[Example]]()
-        while wanted := self.size.steps - len(batches):
-            pairs = draw.sample(self.train, min(wanted, len(self.train) // size) * size)
-            pairs.sort(key=lambda example: len(example.tokens))
-            epoch = [pairs[start : start + size] for start in range(0, len(pairs), size)]
-            draw.shuffle(epoch)
-            batches += epoch
-        return batches
-
-    def _losses(self, batch: Sequence[Example]) -> tuple[torch.Tensor, ...]:
-        """Of each example, the loss of each token of its answer."""
-        longest = max(len(example.tokens) for example in batch)
-        ids, real, answer = torch.zeros(3, len(batch), longest, dtype=torch.long, device=self.model.device)
-        for row, example in enumerate(batch):
-            ids[row, : len(example.tokens)] = torch.tensor(example.tokens)
-            real[row, : len(example.tokens)] = 1
-            answer[row, len(example.question) : len(example.tokens)] = 1
-        with torch.autocast(self.model.device.type, torch.bfloat16), disable_input_dtype_casting(self.model):
-            logits = self.model(input_ids=ids, attention_mask=real, use_cache=False).logits[:, :-1]
-        inside = answer[:, 1:].bool()
-        losses = cross_entropy(logits[inside].float(), ids[:, 1:][inside], reduction="none")
-        return torch.split(losses, [len(example.answer) for example in batch])
-
-    @torch.no_grad()
-    def _measure(self, examples: Sequence[Example]) -> list[float]:
-        """The mean loss of each example."""
-        groups = [examples[start : start + 8] for start in range(0, len(examples), 8)]
-        return [round(losses.mean().item(), 5) for group in groups for losses in self._losses(group)]
 
     def _key(self, placement: Placement, rate: float, seed: int) -> str:
         """Of everything that makes a run what it is."""
         size = {name: value for name, value in asdict(self.size).items() if name not in ("rates", "scored")}
-        texts = [example.tokens for example in (*self.train, *self.validation, *self.test)]
+        texts = [example.ids for example in (*self.train, *self.validation, *self.test)]
         adapters = [sorted(placement.matched_modules), placement.rank, placement.alpha]
         what = [self.revision, adapters, rate, seed, size, texts]
         return hashlib.sha256(json.dumps(what).encode()).hexdigest()[:16]
@@ -210,39 +186,6 @@ def told(placement: Placement, runs: Sequence[Run]) -> dict[str, Any]:
     """What the results say about a placement and its runs; `pairs` is the mean loss of each test pair."""
     pairs = [round(fmean(losses), 4) for losses in zip(*(run.test for run in runs), strict=True)]
     return {**described(placement), "runs": [run.summary() for run in runs], "pairs": pairs}
-
-
-@contextmanager
-def adapted(model: torch.nn.Module, placement: Placement, seed: int) -> Iterator[torch.nn.Module]:
-    """Put the placement's adapters into `model`; gives the PEFT model, and takes them out again."""
-    torch.manual_seed(seed)
-    tuned = placement.apply(model)
-    try:
-        yield tuned
-    finally:
-        tuned.unload()
-
-
-def train(
-    model: torch.nn.Module, batches: Sequence[Batch], loss_of: Callable[[Batch], torch.Tensor], rate: float
-) -> list[float]:
-    """A step of AdamW for each batch, with 10 % warmup and a cosine to zero; gives the losses."""
-    optimizer = torch.optim.AdamW([parameter for parameter in model.parameters() if parameter.requires_grad], lr=rate)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: warm_cosine(step, len(batches)))
-    losses = []
-    for batch in batches:
-        loss = loss_of(batch)
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-        schedule.step()
-        optimizer.zero_grad()
-        losses.append(round(loss.item(), 4))
-    return losses
-
-
-def warm_cosine(step: int, steps: int) -> float:
-    """The share of the learning rate at a step: 10 % warmup, then a cosine to zero."""
-    return min(1.0, (step + 1) / max(1, steps // 10)) * (1 + math.cos(math.pi * step / steps)) / 2
 
 
 def _read(file: Path | None) -> list[dict[str, Any]]:

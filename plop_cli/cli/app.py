@@ -22,6 +22,7 @@ from plop_cli.cli.console import fail, say, silence, warnings_of
 from plop_cli.cli.export import export
 from plop_cli.cli.history import history
 from plop_cli.cli.import_ import import_
+from plop_cli.cli.race import race
 from plop_cli.cli.recommend import recommend
 from plop_cli.cli.report import report
 from plop_cli.cli.rm import rm
@@ -117,8 +118,9 @@ def _plop(
     """Where should LoRA adapters go? Score a model's modules on your task's own texts, and put LoRA into the lowest."""
 
 
+# In the order of the help.
 _COMMANDS: tuple[Callable[..., None], ...]
-_COMMANDS = (compare, export, history, import_, recommend, report, rm, score, show, tasks)  # in the order of the help
+_COMMANDS = (compare, export, history, import_, race, recommend, report, rm, score, show, tasks)
 for _command in _COMMANDS:
     app.command(_command.__name__.removesuffix("_"))(_command)
 app.add_typer(registry.commands, name="registry")

@@ -1,4 +1,4 @@
-"""`plop export`: runs into a file, to be imported elsewhere or read by other programs."""
+"""`plop export`: runs and races into a file, to be imported elsewhere or read by other programs."""
 
 from __future__ import annotations
 
@@ -37,13 +37,15 @@ def export(
     overwrite: Overwrite = False,
     registry: RegistryOption = None,
 ) -> None:
-    """Write runs into a file.
+    """Write runs and races into a file.
 
     Example: [bold]plop export --since 7d -o runs.jsonl[/bold], and elsewhere [bold]plop import runs.jsonl[/bold]
     """
     from plop_cli.runs.exchange import write_runs
+    from plop_cli.words import counted
     from plop_registry import Registry
 
     with Registry(registry) as store:
-        count = write_runs(store, output, filters, limit=limit, kind=format and format.value, force=overwrite)
-    typer.echo(f"{output}: {count} runs", err=True)
+        count, races = write_runs(store, output, filters, limit=limit, kind=format and format.value, force=overwrite)
+    also = f" and {counted(races, 'race')}" if races else ""
+    typer.echo(f"{output}: {count} runs{also}", err=True)

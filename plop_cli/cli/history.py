@@ -1,7 +1,8 @@
-"""`plop history`: the runs in the registry, newest first."""
+"""`plop history`: the runs, or the races, in the registry, newest first."""
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Annotated
 
 import typer
@@ -13,17 +14,23 @@ from plop_cli.cli.formats import Format, FormatOption, emit
 from plop_cli.cli.groups import expanding
 
 
+class Kind(StrEnum):
+    run = "run"
+    race = "race"
+
+
 @expanding(filters=filter_options)
 def history(
     filters: Filters,
     limit: Annotated[
         int, typer.Option("--limit", "-n", parser=whole(1), metavar="N", help="How many runs at most.")
     ] = 20,
+    kind: Annotated[Kind, typer.Option(help="What to list: runs, or races.")] = Kind.run,
     format: FormatOption = Format.table,
     full: Annotated[bool, typer.Option("--full", help="All of each run, modules too, as JSON or JSON lines.")] = False,
     registry: RegistryOption = None,
 ) -> None:
-    """List runs, newest first; the runs of one model on one task by checkpoint, the last first.
+    """List runs, or races, newest first; the runs of one model on one task by checkpoint, the last first.
 
     Example: [bold]plop history --model 'org/*' --task sample/math --since 7d[/bold]
     """
@@ -32,8 +39,11 @@ def history(
     from plop_cli.tables.history import history_grid, history_table
     from plop_registry import Registry
 
-    if full and format not in (Format.json, Format.jsonl):
-        raise typer.BadParameter("is of JSON; give --format json or jsonl with it", param_hint="--full")
+    if full and (kind is Kind.race or format not in (Format.json, Format.jsonl)):
+        raise typer.BadParameter("is of runs in JSON; give --format json or jsonl with it", param_hint="--full")
+    if kind is Kind.race:
+        _races(filters, limit, format, registry)
+        return
     with Registry(registry) as store:
         wanted = any(value is not None for value in filters.values())
         runs = selection.find_runs(store, filters, limit=limit + 1) if wanted else store.runs(limit=limit + 1)
@@ -57,4 +67,22 @@ def history(
         objects=objects,
         rows=lambda: rows.history_rows(runs, types),
         markdown=lambda: rows.to_markdown(history_grid(runs, types)),
+    )
+
+
+def _races(filters: Filters, limit: int, format: Format, registry: str | None) -> None:
+    from plop_cli.tables import rows
+    from plop_cli.tables.race import races_grid, races_rows, races_table
+    from plop_registry import Registry
+
+    with Registry(registry) as store:
+        races = store.races.all(**filters, limit=limit)
+        if not races:
+            note(f"no such races in {store.url}; plop race adds them")
+    emit(
+        format,
+        table=lambda width: races_table(races),
+        document=lambda: races_rows(races),
+        rows=lambda: races_rows(races),
+        markdown=lambda: rows.to_markdown(races_grid(races)),
     )

@@ -1,4 +1,4 @@
-"""`plop import`: runs that another registry exported."""
+"""`plop import`: runs and races that another registry exported."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def import_(
     files: Annotated[list[Path], typer.Argument(metavar="FILE", help="JSON lines of plop export.", show_default=False)],
     registry: RegistryOption = None,
 ) -> None:
-    """Add exported runs to the registry: each run once, whatever the order, however often.
+    """Add exported runs and races to the registry: each run and each lap once, whatever the order, however often.
 
     A file with a damaged line is refused as a whole; the files before it are kept.
 

@@ -1,4 +1,4 @@
-"""`plop rm`: remove runs from the registry."""
+"""`plop rm`: remove runs and races from the registry."""
 
 from __future__ import annotations
 
@@ -28,30 +28,37 @@ def rm(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     registry: RegistryOption = None,
 ) -> None:
-    """Remove runs for good, asking first: those that are named, or all that fit the filters of history.
+    """Remove runs and races for good, asking first: those that are named, or all runs that fit the filters of history.
 
     Examples: [bold]plop rm 3f2a1b4c 9d0e[/bold], [bold]plop rm --model 'run' --until 30d --dry-run[/bold]
     """
-    from plop_cli.runs.selection import find_runs
+    from plop_cli.runs.selection import find_runs, race_meant
     from plop_cli.tables.history import history_table
+    from plop_cli.tables.race import races_table
     from plop_registry import Registry
 
     given = [name for name, value in filters.items() if value is not None]
     if bool(runs) == bool(given):
         raise typer.BadParameter("give RUNs to remove, or filters, one of the two", param_hint="RUN")
     with Registry(registry) as store:
-        named = dict.fromkeys(map(store.resolve, runs)) if runs else None
+        meant = {each: race_meant(store, each) for each in runs or ()}
+        races = list({race.id: race for race in meant.values() if race}.values())
+        named = dict.fromkeys(store.resolve(each) for each, race in meant.items() if not race) if runs else None
         # Damaged ones can be removed too: they are told, as everywhere, but have no row.
         found = find_runs(store, filters) if named is None else [run for run in store.runs() if run.id in named]
         ids = [run.id for run in found] if named is None else list(named)
         if dry_run or not yes:
             err().print(history_table(found, [], width=err().width))
+            err().print(races_table(races))
         if not dry_run and not yes:
             if not sys.stdin.isatty():
                 raise PlopError("nobody can be asked whether to remove these; give --yes")
-            typer.confirm(printable(f"Remove {len(ids)} of the runs in {store.url}?"), abort=True, err=True)
+            also = f" and {counted(len(races), 'race')}" if races else ""
+            typer.confirm(printable(f"Remove {len(ids)} of the runs{also} in {store.url}?"), abort=True, err=True)
         names = {run.id: f" {run.model_name}/{run.task_name}" for run in found}
-        removed = 0 if dry_run else store.remove(ids)
-    for run_id in ids:
-        say(f"{run_id}{names.get(run_id, '')}")
-    say(f"{counted(len(ids), 'run')} would be removed" if dry_run else f"{removed} removed")
+        names |= {race.id: f" {race.model_id} on {race.data_id}" for race in races}
+        removed = 0 if dry_run else store.remove(ids) + store.races.remove(race.id for race in races)
+    for each in (*ids, *(race.id for race in races)):
+        say(f"{each}{names.get(each, '')}")
+    also = f" and {counted(len(races), 'race')}" if races else ""
+    say(f"{counted(len(ids), 'run')}{also} would be removed" if dry_run else f"{removed} removed")

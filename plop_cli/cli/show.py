@@ -1,4 +1,4 @@
-"""`plop show`: everything about one run."""
+"""`plop show`: everything about one run, or one race."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from plop_cli.cli.console import note, out, say
 from plop_cli.cli.filters import RegistryOption
 from plop_cli.cli.formats import Format, FormatOption, emit
 from plop_cli.printable import short
+from plop_registry import Race
 
 
 def show(
@@ -26,12 +27,13 @@ def show(
     format: FormatOption = Format.table,
     registry: RegistryOption = None,
 ) -> None:
-    """Show one run: its scores, what it was made of, and the command that would make it again.
+    """Show one run, or one race: its scores, what it was made of, and the command that would make it again.
 
     Example: [bold]plop show latest --by layer --map[/bold]
     """
     from plop_cli.files import is_there
     from plop_cli.runs.rerun import command
+    from plop_cli.runs.selection import run_or_race
     from plop_cli.tables.history import details
     from plop_cli.tables.rows import run_rows
     from plop_cli.tables.run import nfn_map as map_table
@@ -39,7 +41,10 @@ def show(
     from plop_registry import Registry
 
     with Registry(registry) as store:
-        shown = store.get(run)
+        shown = run_or_race(store, run)
+    if isinstance(shown, Race):
+        _show_race(shown, format)
+        return
     emit(
         format,
         table=lambda width: run_table(shown, by=by.value, width=width),
@@ -55,3 +60,16 @@ def show(
             if not is_there(Path(path)) and not (split and is_there(Path(folder))):
                 note(f"{path} is not there any more")
         say(short(command(shown), 20_000))  # in one line, to be copied
+
+
+def _show_race(race: Race, format: Format) -> None:
+    from plop_cli.tables.race import details, race_document, race_rows, race_table
+
+    emit(
+        format,
+        table=lambda width: race_table(race, width=width),
+        document=lambda: race_document(race),
+        rows=lambda: race_rows(race),
+    )
+    if format is Format.table:
+        out().print(details(race))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict, deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -115,6 +115,15 @@ def two_sided(value: float, error: float, freedom: float) -> float:
     beyond = float(step * (density.sum() - (density[0] + density[-1]) / 2))
     whole = math.exp(math.lgamma(freedom / 2) - math.lgamma((freedom + 1) / 2)) * math.sqrt(math.pi) / 2
     return min(1.0, beyond / whole)
+
+
+def critical(chance: Callable[[float], float]) -> float:
+    """The t whose `chance`, which falls with t, is LEVEL: so many standard errors are half a 95 % interval."""
+    low, high = 0.0, 13.0  # quantiles of t with one degree of freedom or more
+    for _ in range(40):
+        middle = (low + high) / 2
+        low, high = (middle, high) if chance(middle) > LEVEL else (low, middle)
+    return high
 
 
 def holm(values: Sequence[float]) -> list[float]:

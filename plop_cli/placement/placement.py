@@ -87,12 +87,14 @@ class Placement:
         """PEFT's `LoraConfig`. Raises PlopError where PEFT is not installed."""
         return lora_config(self.lora_arguments)
 
-    def apply(self, model: nn.Module) -> Any:
+    def apply(self, model: nn.Module, **more: Any) -> Any:
         """The PEFT model: `model` with an adapter on each of `modules`, all else frozen.
+
+        Args: `more` of LoraConfig's arguments, such as `lora_dropout`.
 
         Raises PlopError where PEFT is not installed, or `model` does not have the modules that were scored.
         """
-        config = self.lora_config()
+        config = lora_config({**self.lora_arguments, **more})
         from peft import get_peft_model
 
         has = {name for name, _ in model.named_parameters()}

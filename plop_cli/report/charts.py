@@ -148,6 +148,15 @@ def layer_profile(rows: Sequence[Row], values: Iterable[float]) -> Spec:
     return _spec(chart, rows, width=250, height=120)
 
 
+def learning_curves(rows: Sequence[Row]) -> Spec:
+    """Training losses over steps, a line for each series. Rows: step, loss, series."""
+    x = alt.X("step:Q", title="step", axis=alt.Axis(grid=False, tickCount=6, format="d"))
+    base = alt.Chart().encode(x=x, y=alt.Y("loss:Q", title="loss", scale=alt.Scale(zero=False)))
+    tips = [alt.Tooltip("step:Q"), alt.Tooltip("loss:Q", format=".3f"), alt.Tooltip("series:N", title="of")]
+    hover = base.mark_point(size=80, opacity=0, filled=True).properties(name=HOVER).encode(tooltip=tips)
+    return _spec(alt.layer(base.mark_line().encode(color=_series_colour(rows)), hover), rows, height=240)
+
+
 def panels(named: Sequence[tuple[str, Spec]]) -> Spec:
     """Several specs as one, for a picture of them; the page lays them out itself."""
     inner = [{key: part for key, part in spec.items() if key != "$schema"} | {"title": name} for name, spec in named]

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from plop_cli.comparison.values import Comparison
-from plop_cli.report import charts, vega
+from plop_cli.report import charts, races, vega
 from plop_cli.report.answers import Answer, Group
+from plop_cli.report.palette import Row
 from plop_cli.report.story import Story
+from plop_registry import Race
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,7 @@ class Figures:
     histories: list[tuple[Answer, Figure]]
     layers: list[tuple[Group, list[tuple[str, Figure]]]]
     samples: list[tuple[Group, Figure]]
+    races: list[tuple[Race, list[Row], list[str], Figure]]
 
     def __iter__(self) -> Iterator[Figure]:
         """One after the other; the types' layer profiles of a group as one."""
@@ -54,6 +57,7 @@ class Figures:
             specs = [(name, figure.spec) for name, figure in panels]
             yield Figure("NFN through the layers", group.title, charts.panels(specs))
         yield from (figure for _, figure in self.samples)
+        yield from (figure for *_, figure in self.races)
 
 
 def draw(story: Story) -> Figures:
@@ -84,6 +88,7 @@ def draw(story: Story) -> Figures:
             for part in parts
             if (rows := part.samples(story.matrices))
         ],
+        races=[_race(race) for race in story.races],
     )
 
 
@@ -93,6 +98,12 @@ def _bars(group: Group) -> list[tuple[Group, Figure]]:
         for part in group.parts
         if (rows := part.bars)
     ]
+
+
+def _race(race: Race) -> tuple[Race, list[Row], list[str], Figure]:
+    rows = races.curves(race)
+    figure = Figure("Training loss", f"{race.model_id} on {race.data_id}", charts.learning_curves(rows))
+    return race, races.table(race), list(dict.fromkeys(row["series"] for row in rows)), figure
 
 
 def _panels(group: Group) -> list[tuple[str, Figure]]:

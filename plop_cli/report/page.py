@@ -30,7 +30,8 @@ from plop_cli.placement.peft import arguments
 from plop_cli.placement.ranks import DEFAULT_RANK
 from plop_cli.placement.targets import Targeting, target
 from plop_cli.placement.trainers.python import call
-from plop_cli.report import vega
+from plop_cli.racing.sentences import answer
+from plop_cli.report import races, vega
 from plop_cli.report.answers import POINTS, Answer
 from plop_cli.report.charts import layers_of
 from plop_cli.report.figures import draw
@@ -64,6 +65,7 @@ def render_html(story: Story, *, written: datetime, command: str, title: str = "
         "maps": ("NFN-map", figures.maps),
         "comparison": ("Comparison", figures.comparisons),
         "time": ("Over time", figures.histories),
+        "race": ("Race", figures.races),
         "spread": ("Spread", figures.layers or figures.samples or story.damaged),
         "provenance": ("Provenance", True),
         "reading": ("How to read NFN", True),
@@ -131,6 +133,8 @@ def _environment() -> Environment:
         "listed": listed,
         "nfn": _nfn,
         "config": _config,
+        "raced": answer,
+        "race_rows": races.table,
         "percent": lambda share: "–" if share is None else f"{share:.1%}".replace("%", " %"),
         "axis": lambda run, axis: AXES[axis](run),
         "pairs": lambda values: ", ".join(f"{name} {value}" for name, value in values.items()),

@@ -22,9 +22,10 @@ from plop_cli.comparison.values import Comparison
 from plop_cli.errors import PlopError
 from plop_cli.printable import short
 from plop_cli.report.answers import Answer, Group, Pick
+from plop_cli.report.races import races_of
 from plop_cli.runs.axes import AXES, in_training_order
 from plop_cli.runs.selection import find_runs
-from plop_registry import Registry, RegistryError, Run, SampleMatrix
+from plop_registry import Race, Registry, RegistryError, Run, SampleMatrix
 
 DRAWN = 50
 """How many answers have figures: the newest, where there are more."""
@@ -35,7 +36,7 @@ class Story:
     """Everything that a report says.
 
     `drawn` are the answers that have figures, of the types that fit `pattern`; `damaged` says why a run's sample matrix
-    cannot be read, by run id.
+    cannot be read, by run id; `races` are those of the same models.
     """
 
     answers: tuple[Answer, ...]
@@ -43,6 +44,7 @@ class Story:
     pattern: str
     matrices: dict[str, SampleMatrix]
     damaged: dict[str, str]
+    races: tuple[Race, ...] = ()
 
     @property
     def runs(self) -> list[Run]:
@@ -137,7 +139,8 @@ def tell(runs: Sequence[Run], registry: Registry, *, types: str = "*") -> Story:
     drawn = tuple(answers[index] for index in sorted(newest) if answers[index].runs)
     if not drawn:
         raise PlopError("none of the runs to report is sound; plop registry check says what is wrong")
-    return Story(tuple(answer for answer in answers if answer.runs), drawn, types, matrices, damaged)
+    races = races_of(registry.races.all(limit=DRAWN), runs)
+    return Story(tuple(answer for answer in answers if answer.runs), drawn, types, matrices, damaged, races)
 
 
 def tell_stored(

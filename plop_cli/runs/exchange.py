@@ -1,4 +1,4 @@
-"""Runs in files, to travel between registries or to be read by other programs."""
+"""Runs and races in files, to travel between registries or to be read by other programs."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from plop_cli.errors import PlopError
 from plop_cli.files import check_new, replacing, write
 from plop_cli.runs.selection import find_runs
 from plop_registry import Registry, RegistryError, Run, SampleMatrix, to_frame
+from plop_registry.racestore import to_line as race_line
 from plop_registry.runs import id_of
 from plop_registry.transfer import to_line
 
@@ -28,11 +29,12 @@ def write_runs(
     limit: int | None = None,
     kind: str | None = None,
     force: bool = False,
-) -> int:
-    """Write the runs that fit all filters, oldest first; how many there were.
+) -> tuple[int, int]:
+    """Write the runs that fit all filters, oldest first, and then the races; how many there were of each.
 
     Args:
-        kind: one of KINDS; None is the file's suffix. JSON lines hold everything; the others a row for each type.
+        kind: one of KINDS; None is the file's suffix. JSON lines hold everything; the others a row for each type of
+            each run, and no races.
         force: replace a file that exists.
 
     Raises PlopError where nothing fits or the file cannot be written; then it is as it was.
@@ -41,27 +43,30 @@ def write_runs(
     if kind not in KINDS:
         raise PlopError(f"{path} ends in none of {', '.join(KINDS)}; give --format")
     check_new(path, force=force)
-    find_runs(registry, filters, limit=1)
     given = {name: value for name, value in filters.items() if value is not None}
+    races = registry.races.all(**given, limit=limit)[::-1] if kind == "jsonl" else []
+    if not races:
+        find_runs(registry, filters, limit=1)
     with replacing(path) as draft:
         if kind == "jsonl":
             lines = registry.export_lines(**given, limit=limit)
             with draft.open("w", encoding="utf-8", newline="\n") as stream:
                 count = sum(bool(stream.write(f"{line}\n")) for line in lines)
-            if not count:  # what fits was found damaged: the file that is there is worth more
+                stream.writelines(f"{race_line(race)}\n" for race in races)
+            if not count and not races:  # what fits was found damaged: the file that is there is worth more
                 raise PlopError("no run that fits is sound; plop registry check says what is wrong")
-            return count
+            return count, len(races)
         runs = registry.runs(**given, limit=limit)[::-1]
         frame = to_frame(runs)
         if kind == "csv":
             frame.to_csv(draft, index=False, lineterminator="\n")
         else:
             frame.to_parquet(draft, index=False)
-        return len(runs)
+        return len(runs), 0
 
 
 def read_runs(registry: Registry, path: Path) -> tuple[int, int]:
-    """Store the runs of an exported file, all or none; how many were added, and how many known before."""
+    """Store the runs and races of an exported file, all or none; how many were added, and how many known before."""
     try:
         with path.open(encoding="utf-8-sig", errors="replace", newline="\n") as stream:
             # A line that never ends, such as that of a device, is not read to its end.

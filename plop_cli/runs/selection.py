@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 
 from plop_cli.errors import PlopError
 from plop_cli.runs.axes import AXES, in_training_order
-from plop_registry import Registry, Run, SampleMatrix
+from plop_registry import Race, Registry, RegistryError, Run, SampleMatrix
 
 _HELD = {"model": ["task"], "task": ["model"], "revision": ["model", "task"], "dtype": ["model", "task"]}
 """For each axis of a comparison, those on which all of its runs must be at one place."""
@@ -64,6 +64,26 @@ def _known(runs: Sequence[Run], name: str, value: object) -> str:
 
 def _seconds(moment: datetime) -> str:
     return moment.isoformat(timespec="seconds")
+
+
+def run_or_race(registry: Registry, reference: str) -> Run | Race:
+    """What `reference` means: a race by its id or the first digits of it, or a run, as `Registry.get` reads it.
+
+    Raises RegistryError where it means neither, PlopError where it means both.
+    """
+    return race_meant(registry, reference) or registry.get(reference)
+
+
+def race_meant(registry: Registry, reference: str) -> Race | None:
+    """The race that `reference` means; None where it means none. PlopError where it means a run too."""
+    if not registry.races.meant_by(reference):
+        return None
+    race = registry.races.get(reference)
+    try:
+        run_id = registry.resolve(reference)
+    except RegistryError:
+        return race
+    raise PlopError(f"{reference!r} fits the run {run_id} and the race {race.id}; give more digits")
 
 
 def newest_first(runs: Sequence[Run]) -> list[Run]:

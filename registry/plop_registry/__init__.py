@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from plop_registry.frame import to_frame as to_frame
     from plop_registry.location import default_url as default_url
     from plop_registry.matrix import SampleMatrix as SampleMatrix
+    from plop_registry.races import Entry as Entry
+    from plop_registry.races import Lap as Lap
+    from plop_registry.races import Race as Race
+    from plop_registry.races import race_key as race_key
     from plop_registry.runs import ModuleScore as ModuleScore
     from plop_registry.runs import PartScore as PartScore
     from plop_registry.runs import Run as Run
@@ -30,8 +34,11 @@ if TYPE_CHECKING:
 
 _HOME = {
     "Anatomy": "anatomy",
+    "Entry": "races",
+    "Lap": "races",
     "ModuleScore": "runs",
     "PartScore": "runs",
+    "Race": "races",
     "Registry": "store",
     "RegistryError": "errors",
     "Run": "runs",
@@ -40,14 +47,18 @@ _HOME = {
     "Skipped": "runs",
     "TypeScore": "runs",
     "default_url": "location",
+    "race_key": "races",
     "run_key": "runs",
     "to_frame": "frame",
 }
 
 __all__ = [
     "Anatomy",
+    "Entry",
+    "Lap",
     "ModuleScore",
     "PartScore",
+    "Race",
     "Registry",
     "RegistryError",
     "Run",
@@ -56,6 +67,7 @@ __all__ = [
     "Skipped",
     "TypeScore",
     "default_url",
+    "race_key",
     "run_key",
     "to_frame",
 ]

@@ -84,7 +84,7 @@ class Reader:
     where = staticmethod(where)
 
     def __init__(self, connection: Connection) -> None:
-        self._connection = connection
+        self._connection = self.connection = connection
         self.damaged: dict[str, None] = {}
         """Ids of the runs that were left out, in the order they were met."""
 

@@ -1,7 +1,8 @@
-"""The tables. Runs point to the model and the task they scored; everything of a run goes when the run goes.
+"""The tables. Runs point to the model and the task they scored; everything of a run goes when the run goes, and so
+everything of a race.
 
 Blobs have a table of their own, so that listing runs never reads them. Columns are named like the fields of the values
-in `runs.py`, where they are explained. A change here needs a migration; a test compares the two.
+in `runs.py` and `races.py`, where they are explained. A change here needs a migration; a test compares the two.
 """
 
 from __future__ import annotations
@@ -173,6 +174,67 @@ class AnatomyRow(Base, table=True):
     packed: bytes = Field(sa_type=LargeBinary)
 
 
+class RaceRow(Base, table=True):
+    """A race; `number` is what the tables below refer to, `id` is the hash that people see."""
+
+    __tablename__ = "races"
+    __table_args__ = (UniqueConstraint("id"),)
+
+    number: int | None = Field(default=None, primary_key=True)
+    id: str
+    key: str
+    created_at: datetime = Field(sa_type=UtcDateTime)
+    model_id: str
+    model_revision: str
+    model_label: str
+    architecture: str
+    dtype: str
+    data_id: str
+    data_hash: str
+    train: int
+    validation: int
+    test: int
+    settings: dict[str, Any] = Field(sa_type=JSON)
+    nfn: dict[str, float] = Field(sa_type=JSON)
+    plop_version: str
+    versions: dict[str, str] = Field(sa_type=JSON)
+    device: str
+
+
+class EntryRow(Base, table=True):
+    """A contestant of a race."""
+
+    __tablename__ = "entries"
+    __table_args__ = ({"sqlite_with_rowid": False},)
+
+    race: int = Field(primary_key=True, foreign_key="races.number", ondelete="CASCADE")
+    position: int = Field(primary_key=True)
+    name: str
+    adapters: str
+    types: list[str] = Field(sa_type=JSON)
+    modules: int
+    rank: int
+    alpha: int
+    parameters: int
+    config: dict[str, Any] = Field(sa_type=JSON)
+
+
+class LapRow(Base, table=True):
+    """A training in a race, with its losses packed (`Lap.raw`), and the hash of what is in it."""
+
+    __tablename__ = "laps"
+    __table_args__ = ({"sqlite_with_rowid": False},)
+
+    race: int = Field(primary_key=True, foreign_key="races.number", ondelete="CASCADE")
+    adapters: str = Field(primary_key=True)
+    rate: float = Field(primary_key=True)
+    seed: int = Field(primary_key=True)
+    steps: int = Field(primary_key=True)
+    seconds: float
+    sha256: str
+    packed: bytes = Field(sa_type=LargeBinary)
+
+
 def _table(row: type[Base]) -> Table:
     return Base.metadata.tables[str(row.__tablename__)]
 
@@ -180,3 +242,4 @@ def _table(row: type[Base]) -> Table:
 META, MODELS, TASKS, RUNS = _table(MetaRow), _table(ModelRow), _table(TaskRow), _table(RunRow)
 TYPE_SCORES, MODULE_SCORES, SAMPLE_MATRICES = _table(TypeRow), _table(ModuleRow), _table(MatrixRow)
 ANATOMIES = _table(AnatomyRow)
+RACES, ENTRIES, LAPS = _table(RaceRow), _table(EntryRow), _table(LapRow)

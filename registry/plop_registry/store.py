@@ -16,7 +16,7 @@ import logging
 import os
 import re
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from datetime import datetime
 from functools import cached_property
@@ -29,11 +29,14 @@ from plop_registry.errors import RegistryError
 from plop_registry.location import locate
 from plop_registry.matrix import SampleMatrix
 from plop_registry.migrations import HEAD
+from plop_registry.racestore import Races, add_line
 from plop_registry.references import damaged, meant
 from plop_registry.runs import Run, id_of
-from plop_registry.transfer import from_line, to_line
+from plop_registry.transfer import to_line
 
 if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
     from plop_registry.database import Database
     from plop_registry.queries import Reader
 
@@ -42,7 +45,7 @@ _NO_TEXT = re.compile(r"[\ud800-\udfff]|(?<!\\)(\\\\)*\\u0000")  # in JSON, whic
 
 
 class Registry:
-    """Append-only store of runs in an SQLite file or a PostgreSQL database.
+    """Append-only store of runs and races in an SQLite file or a PostgreSQL database.
 
     Args: `url`, a path, `sqlite:///path` or `postgresql://user@host/database`; None is `default_url()`.
 
@@ -230,7 +233,7 @@ class Registry:
                 yield to_line(run, packed)
 
     def import_lines(self, lines: Iterable[str], name: str) -> tuple[int, int]:
-        """Store exported runs, all of them or none; how many were added, and how many were known before.
+        """Store exported runs and races, all of them or none; how many were added, and how many were known before.
 
         Args: `name`, the file's, for the RegistryError that tells which line is damaged. Empty lines do not count.
         """
@@ -239,7 +242,7 @@ class Registry:
             for number, line in enumerate(lines, start=1):
                 if line.strip():
                     try:
-                        stored = writer.add(*from_line(line))
+                        stored = add_line(writer, line)
                     except RegistryError as error:
                         raise RegistryError(
                             f"{name}, line {number}: {error}; nothing of this file was stored"
@@ -283,6 +286,19 @@ class Registry:
             pass
         self.close()
         return HEAD
+
+    @cached_property
+    def races(self) -> Races:
+        """The races, kept beside the runs."""
+        return Races(self._connected)
+
+    @contextmanager
+    def _connected(self, write: bool) -> Iterator[Connection | None]:
+        """A connection in one transaction; None where there is no registry to read."""
+        transaction: AbstractContextManager[Reader | None]
+        transaction = self._database.writing() if write else self._reading()
+        with transaction as reader:
+            yield reader.connection if reader else None
 
     @cached_property
     def _database(self) -> Database:

@@ -15,9 +15,10 @@ import pytest
 from experiments.evidence import PROGRAMS
 from experiments.grpo import answer_reward, format_reward
 from experiments.shared.data import last_number, needed, rows
-from experiments.shared.training import Size, warm_cosine
+from experiments.shared.training import Size
 from experiments.shared.verdicts import spearman, verdict
 from plop_cli import PlopError
+from plop_cli.racing.training import warm_cosine
 
 ROOT = Path(__file__).parent.parent.parent
 

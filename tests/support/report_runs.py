@@ -18,6 +18,7 @@ from plop_cli.method.choice import PLOP, Samples, choose
 from plop_cli.report.page import render_html
 from plop_cli.report.story import tell
 from plop_registry import ModuleScore, Registry, Run, SampleMatrix, Skipped, TypeScore
+from races import made_race
 
 START = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 LLAMA = {
@@ -147,6 +148,14 @@ def _hostile(registry: Registry) -> None:
     store(registry, names["model"], "math", number=2)
 
 
+def _raced(registry: Registry) -> None:
+    _one(registry)
+    draw = np.random.default_rng(0)
+    hard = draw.normal(1.5, 0.4, (1, 40))
+    losses = {name: hard + shift + draw.normal(0, 0.02, (3, 40)) for name, shift in (("PLoP", 0), ("MLP", 0.1))}
+    registry.races.add(replace(made_race(losses), model_id=registry.runs()[0].model_id))
+
+
 CASES: dict[str, Callable[[Registry], None]] = {
     "one": _one,
     "tasks": _tasks,
@@ -154,6 +163,7 @@ CASES: dict[str, Callable[[Registry], None]] = {
     "time": _time,
     "many": _many,
     "hostile": _hostile,
+    "race": _raced,
 }
 """What a report can be of: one run; tasks of a model; models on a task; a model over time; all of these; bad names."""
 

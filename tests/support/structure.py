@@ -21,7 +21,7 @@ ORDER = (
     ("models", "placement"),
     ("scoring",),
     ("runs",),
-    ("comparison",),
+    ("comparison", "racing"),
     ("tables", "report"),
     ("library",),
     ("cli",),

@@ -1,0 +1,252 @@
+"""Fair, repeatable, and without a trace: races of small models with real adapters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from fingerprint import no_trace
+from plop_cli import Placement, PlopError, race, recommend
+from plop_cli.racing import losses, training
+from plop_cli.racing.contestants import contestants
+from plop_cli.racing.examples import draw
+from plop_cli.racing.identity import Setting, adapters_of
+from plop_cli.racing.sources import shaped
+from plop_cli.racing.training import Trainer
+from plop_cli.racing.verdicts import finals, stand, winner
+from plop_cli.racing.watch import Watch
+from plop_registry import Registry
+from races import same, sums
+from small_models import byte_tokenizer, gpt2, qwen2
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+SETTING = Setting(steps=4, batch=4)
+SHORT: dict[str, Any] = {"setting": SETTING, "rates": "2e-3,4e-3", "seeds": 2}
+TOKENIZER = byte_tokenizer(eos_token="<pad>")
+
+
+def small(dtype: torch.dtype = torch.float32) -> Any:
+    return qwen2(hidden_size=16, intermediate_size=32).to(dtype)
+
+
+def placed(model: Any, *names: str) -> dict[str, Placement]:
+    every = {
+        "MLP": ["gate_proj", "up_proj", "down_proj"],
+        "Attn": ["q_proj", "k_proj", "v_proj"],
+        "all": ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"],
+    }
+    return {name: recommend(targets=every[name], model=model, rank=2) for name in names}
+
+
+class Told(Watch):
+    """Keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+        self.laps: list[tuple[str, float, int, int]] = []
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+    def finish(self, entry: Any, lap: Any) -> None:
+        self.laps.append((entry.name, lap.rate, lap.seed, lap.steps))
+
+
+def test_the_order_of_contestants_changes_no_loss() -> None:
+    model = small()
+    placements = placed(model, "MLP", "Attn", "all")
+    one = race(model, TOKENIZER, sums(40), placements, **SHORT)
+    other = race(model, TOKENIZER, sums(40), dict(reversed(placements.items())), **SHORT)
+    assert {lap.key: lap.sha256() for lap in one.laps} == {lap.key: lap.sha256() for lap in other.laps}
+
+
+def test_the_same_seed_gives_the_same_bits_whatever_random_numbers_were_drawn_before() -> None:
+    model = small()
+    one = race(model, TOKENIZER, sums(40), placed(model, "MLP", "Attn"), **SHORT)
+    torch.rand(7)
+    other = race(small(), TOKENIZER, sums(40), placed(model, "MLP", "Attn"), **SHORT)
+    assert same(one, other)
+    seeds = finals(one, one.entries[0])
+    assert not np.array_equal(seeds[0].test, seeds[1].test)
+
+
+@pytest.mark.parametrize(
+    ("make", "kind"),
+    [(small, "q_proj"), (lambda: small(torch.bfloat16), "q_proj"), (gpt2, "c_fc")],
+    ids=["float32", "bfloat16", "dropout"],
+)
+def test_the_model_is_afterwards_what_it_was_bit_for_bit(make: Callable[[], Any], kind: str) -> None:
+    model = make()
+    model.train()
+    next(model.parameters()).requires_grad_(False)
+    placement = recommend(targets=[kind], model=model, rank=2)
+    before = {name: weight.clone() for name, weight in model.state_dict().items()}
+    wants = [weight.requires_grad for weight in model.parameters()]
+    attributes = set(vars(model))
+    with no_trace():
+        race(model, TOKENIZER, sums(40), {"one": placement}, **(SHORT | {"seeds": 1}))
+    assert all(torch.equal(weight, before[name]) for name, weight in model.state_dict().items())
+    assert list(model.state_dict()) == list(before)
+    assert [weight.requires_grad for weight in model.parameters()] == wants
+    assert all(weight.grad is None for weight in model.parameters())
+    assert all(module.training for module in model.modules())
+    assert set(vars(model)) == attributes
+
+
+def test_a_contestant_listed_twice_ties_exactly() -> None:
+    model = small()
+    mlp = placed(model, "MLP")["MLP"]
+    found = race(model, TOKENIZER, sums(40), {"PLoP": mlp, "twin": mlp, **placed(model, "Attn")}, **SHORT)
+    twin = next(each for each in stand(found) if each.entry.name == "twin")
+    assert twin.behind is not None
+    assert (twin.behind.mean, twin.behind.half, twin.verdict) == (0.0, 0.0, "the same")
+    trainer = Trainer(model, draw(TOKENIZER, shaped(sums(40), "sums")), SETTING)
+    laps = [trainer.lap(mlp, rate=1e-3, seed=0) for _ in range(2)]
+    assert laps[0].sha256() == laps[1].sha256()
+
+
+def test_a_lap_is_what_a_bare_loop_of_peft_and_torch_gives() -> None:
+    """The loss on the answer's tokens, AdamW, warmup and cosine: written down again, without plop's trainer."""
+    from peft import LoraConfig, get_peft_model
+
+    model = small()
+    placement = placed(model, "MLP")["MLP"]
+    data = draw(TOKENIZER, shaped(sums(40), "sums"))
+    lap = Trainer(model, data, replace(SETTING, steps=6)).lap(placement, rate=5e-3, seed=3, steps=6)
+    torch.manual_seed(3)
+    config = LoraConfig(r=2, lora_alpha=4, target_modules=["gate_proj", "up_proj", "down_proj"], task_type="CAUSAL_LM")
+    bare = get_peft_model(small(), config)
+    optimizer = torch.optim.AdamW([weight for weight in bare.parameters() if weight.requires_grad], lr=5e-3)
+    found = []
+    for step, batch in enumerate(training.batches(data.train, 4, 6, 3)):
+        for group in optimizer.param_groups:
+            group["lr"] = 5e-3 * (1 + np.cos(np.pi * step / 6)) / 2
+        total, tokens = torch.zeros(()), 0
+        for example in batch:
+            ids = torch.tensor([example.ids])
+            labels = torch.where(torch.tensor([example.counts]), ids, -100)
+            total = total + bare(input_ids=ids, labels=labels).loss * example.losses
+            tokens += example.losses
+        (total / tokens).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        found.append((total / tokens).item())
+    np.testing.assert_allclose(lap.train, found, rtol=1e-4)
+
+
+def test_a_race_goes_on_where_it_stopped_and_a_seed_more_is_only_that_seed(tmp_path: Path) -> None:
+    class Enough(Exception):
+        pass
+
+    class Stops(Told):
+        def finish(self, entry: Any, lap: Any) -> None:
+            super().finish(entry, lap)
+            if len(self.laps) == 3:
+                raise Enough
+
+    model = small()
+    placements = placed(model, "MLP", "Attn")
+    whole = race(model, TOKENIZER, sums(40), placements, **SHORT)
+    stopped, resumed, more = Stops(), Told(), Told()
+    with Registry(tmp_path / "registry.db") as registry:
+        with pytest.raises(Enough):
+            race(model, TOKENIZER, sums(40), placements, registry=registry, watch=stopped, **SHORT)
+        again = race(model, TOKENIZER, sums(40), placements, registry=registry, watch=resumed, **SHORT)
+        assert same(again, whole)
+        assert same(registry.races.get(whole.id), whole)
+        assert len(stopped.laps) + len(resumed.laps) == len(whole.laps)
+        race(model, TOKENIZER, sums(40), placements, registry=registry, watch=more, **(SHORT | {"seeds": 3}))
+        assert [(name, seed) for name, _, seed, _ in more.laps] == [("MLP", 2), ("Attn", 2)]
+
+
+def test_minutes_end_a_race_and_what_is_finished_counts(tmp_path: Path) -> None:
+    model, told = small(), Told()
+    found = race(model, TOKENIZER, sums(40), placed(model, "MLP", "Attn"), minutes=1e-6, watch=told, **SHORT)
+    assert found.laps == ()
+    assert winner(found) is None
+    assert told.notes == ["the minutes are spent; run this again to go on where it stopped"]
+
+
+def test_who_is_clearly_behind_drops_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Losses are told to be worse by far for one of two, and a third seed is not run for it."""
+    measured = training.measure
+
+    def worse(model: Any, examples: Any) -> list[float]:
+        behind = any("q_proj" in name and "lora" in name for name, _ in model.named_modules())
+        return [loss + (0.5 + index / 1000 if behind else 0) for index, loss in enumerate(measured(model, examples))]
+
+    monkeypatch.setattr(training, "measure", worse)
+    model, told = small(), Told()
+    placements = placed(model, "MLP", "Attn")
+    race(model, TOKENIZER, sums(300), placements, watch=told, **(SHORT | {"seeds": 4, "rates": "2e-3"}))
+    assert [seed for name, _, seed, _ in told.laps if name == "Attn"] == [0, 1]
+
+
+def test_losses_that_are_no_numbers_mark_the_lap_and_lower_rates_are_tried() -> None:
+    model, told = small(), Told()
+    placements = placed(model, "MLP", "Attn")
+    with torch.no_grad():
+        model.model.norm.weight.fill_(float("inf"))
+    found = race(model, TOKENIZER, sums(40), placements, watch=told, **SHORT)
+    assert all(lap.diverged for lap in found.laps)
+    assert winner(found) is None
+    assert set(told.notes) == {
+        f"{name} diverged at every learning rate, and races no further" for name in ("MLP", "Attn")
+    }
+    assert min(lap.rate for lap in found.laps) < 1e-3
+
+
+@pytest.mark.parametrize("fits", [3, 2, 1, 0])
+def test_out_of_memory_halves_the_batch_and_gives_the_same_losses(fits: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where `fits` examples fit: 3 makes of 4 two at a time. 0 takes checkpointing, and is refused where that fails."""
+    model, told = small(), Told()
+    placement = placed(model, "MLP")["MLP"]
+    data = draw(TOKENIZER, shaped(sums(40), "sums"))
+    free = Trainer(model, data, SETTING).lap(placement, rate=1e-3, seed=0)
+    forward = losses.token_losses
+
+    def scarce(model: Any, batch: Any) -> Any:
+        if len(batch) > fits and torch.is_grad_enabled():
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return forward(model, batch)
+
+    monkeypatch.setattr(losses, "token_losses", scarce)
+    trainer = Trainer(model, data, SETTING, note=told.note)
+    if not fits:
+        with pytest.raises(PlopError, match="one example at a time does not fit into memory"):
+            trainer.lap(placement, rate=1e-3, seed=0)
+        assert not any(getattr(module, "gradient_checkpointing", False) for module in model.modules())
+        return
+    lap = trainer.lap(placement, rate=1e-3, seed=0)
+    np.testing.assert_allclose(lap.train, free.train, rtol=1e-4)
+    assert told.notes[-1] == (
+        f"out of memory: batches go through the model by {min(fits, 2)} examples, gradients are added up"
+    )
+    assert len(told.notes) == {3: 1, 2: 1, 1: 2}[fits]
+
+
+def test_names_become_placements_of_one_size(tmp_path: Path) -> None:
+    from plop_cli.network.anatomy import anatomy
+
+    body = anatomy(qwen2())
+    (tmp_path / "adapter_config.json").write_text('{"target_modules": ["o_proj", "down_proj"], "r": 64}')
+
+    def stored(reference: str) -> Any:
+        raise AssertionError(reference)
+
+    names = ["mlp", "attn", "all", "q_proj+v_proj", str(tmp_path)]
+    found = contestants(names, body, None, stored, budget=200_000)
+    sizes = [placement.trainable_parameters for placement in found.values()]
+    assert max(sizes) <= 200_000
+    assert max(sizes) <= 1.02 * min(sizes)
+    assert list(found) == ["MLP", "Attn", "all-linear", "q_proj+v_proj", tmp_path.name]
+    assert {module.type for module in found[tmp_path.name].modules} == {"o_proj", "down_proj"}
+    twice = contestants(["mlp", "mlp"], body, None, stored, rank=4)
+    assert list(twice) == ["MLP", "MLP (2)"]
+    assert adapters_of(twice["MLP"]) == adapters_of(twice["MLP (2)"])
