@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test test-all lint bench evidence picture clean
+.PHONY: demo test trainers test-all lint bench evidence picture clean
 
 DEMO := --registry demo/registry.db
 
@@ -15,8 +15,15 @@ demo: $(READY)
 test: $(READY)
 	$(BIN)/pytest -m "not slow"
 
-test-all: $(READY)
+test-all: $(READY) .trainers
 	$(BIN)/pytest
+
+trainers: .trainers
+
+.trainers: pyproject.toml
+	rm -rf $@
+	$(BIN)/python -m pip install --quiet --no-deps --target $@ --group trainers
+	$(BIN)/python -m pip install --quiet --no-deps --target $@/peft-0.18 peft==0.18.0
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -36,6 +43,7 @@ bench: $(READY)
 	$(BIN)/python benchmarks/registry.py
 	$(BIN)/python benchmarks/report_size.py
 	$(BIN)/python benchmarks/texts.py
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/check.py
 
 evidence: $(READY)
 	$(BIN)/python -m experiments.evidence --quick
@@ -48,4 +56,4 @@ $(READY): pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf .venv demo build dist
+	rm -rf .venv .trainers demo build dist

@@ -5,6 +5,7 @@
     scores.recommended        # ['v_proj', 'up_proj', 'down_proj']
     model = recommend(scores, rank=16).apply(model)
 
+`check` says what a trainer's config would really adapt.
 `score_model`, `recommend_runs`, `compare_runs` and `write_report` do what the commands do, the registry in between.
 
 Importing this package is cheap: torch and transformers come in when a name below is first used.
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING
 from plop_cli.version import __version__
 
 if TYPE_CHECKING:
+    from plop_cli.checking.check import check as check
     from plop_cli.errors import PlopError as PlopError
     from plop_cli.library import compare_runs as compare_runs
     from plop_cli.library import recommend_runs as recommend_runs
@@ -36,6 +38,7 @@ _HOME = {
     "Placement": "placement.placement",
     "PlopCallback": "runs.callback",
     "PlopError": "errors",
+    "check": "checking.check",
     "compare_runs": "library",
     "race": "racing.race",
     "recommend": "placement.recommend",
@@ -51,6 +54,7 @@ __all__ = [
     "PlopCallback",
     "PlopError",
     "__version__",
+    "check",
     "compare_runs",
     "race",
     "recommend",

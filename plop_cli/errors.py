@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from importlib.util import find_spec
 
 
@@ -15,12 +15,19 @@ class PlopError(Exception):
 
 
 def no_such(what: str, name: str, known: Iterable[str]) -> PlopError:
-    """The error for a name that is not among the `known`: the nearest of them, or all."""
+    """The error for a name that is not among the `known`: those that mean nearly the same, or all."""
     names = sorted(known)
-    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    near = nearest(name, names)
     return PlopError(
-        f"no {what} {name!r}; " + (f"did you mean {near[0]!r}?" if near else f"there is {', '.join(names)}")
+        f"no {what} {name!r}; "
+        + (f"did you mean {' or '.join(map(repr, near))}?" if near else f"there is {', '.join(names)}")
     )
+
+
+def nearest(name: str, known: Sequence[str]) -> list[str]:
+    """The known names that end in `name`, or in which it ends (gate_proj, mlp.gate_proj); else the one most like it."""
+    kin = [other for other in known if other.endswith(f".{name}") or name.endswith(f".{other}")]
+    return kin[:4] or difflib.get_close_matches(name, known, n=1, cutoff=0.5)
 
 
 _EXTRAS = {"peft": "peft", "bitsandbytes": "quant", "torchao": "quant"}

@@ -17,6 +17,7 @@ import typer
 from typer.core import TyperGroup
 
 from plop_cli.cli import registry, streams
+from plop_cli.cli.check import check
 from plop_cli.cli.compare import compare
 from plop_cli.cli.console import fail, say, silence, warnings_of
 from plop_cli.cli.export import export
@@ -59,7 +60,7 @@ _INSTEAD = {
     **dict.fromkeys(("info", "cat", "get", "view"), "plop show"),
     **dict.fromkeys(("help", "man", "usage"), "plop --help"),
     **dict.fromkeys(("datasets", "presets"), "plop tasks"),
-    **dict.fromkeys(("backup", "check", "status", "upgrade", "path", "migrate"), "plop registry"),
+    **dict.fromkeys(("backup", "status", "upgrade", "path", "migrate"), "plop registry"),
     "version": "plop --version",
     "load": "plop import",
     "save": "plop export",
@@ -120,7 +121,7 @@ def _plop(
 
 # In the order of the help.
 _COMMANDS: tuple[Callable[..., None], ...]
-_COMMANDS = (compare, export, history, import_, race, recommend, report, rm, score, show, tasks)
+_COMMANDS = (check, compare, export, history, import_, race, recommend, report, rm, score, show, tasks)
 for _command in _COMMANDS:
     app.command(_command.__name__.removesuffix("_"))(_command)
 app.add_typer(registry.commands, name="registry")

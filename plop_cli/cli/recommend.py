@@ -51,6 +51,9 @@ class Format(StrEnum):
     torchtune = "torchtune"
     trl = "trl"
     ms_swift = "ms-swift"
+    verl = "verl"
+    mlx_lm = "mlx-lm"
+    nemo_automodel = "nemo-automodel"
 
 
 @expanding(scoring=options.scoring, loading=options.loading)
@@ -99,9 +102,20 @@ def recommend(
         int | None, typer.Option(parser=whole(1), metavar="N", help="LoRA's alpha. Default: twice the rank.")
     ] = None,
     rslora: Annotated[bool, typer.Option("--rslora", help="Rank-stabilised LoRA.")] = False,
-    format: Annotated[Format, typer.Option("--format", "-f", help="What to print: a trainer's config.")] = Format.table,
+    formats: Annotated[
+        list[Format] | None,
+        typer.Option(
+            "--format",
+            "-f",
+            help="What to print: a table (default) or a trainer's config; repeat it for several, with -o DIR.",
+            show_default=False,
+        ),
+    ] = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write it into a file.", show_default=False)
+        Path | None,
+        typer.Option(
+            "--output", "-o", metavar="FILE", help="Write it into a file; several into a folder.", show_default=False
+        ),
     ] = None,
     overwrite: options.Overwrite = False,
     approximate: Annotated[
@@ -137,7 +151,10 @@ def recommend(
     if by is Unit.module:
         note("--by module is experimental: the paper chooses types")
     # What can be wrong is said before anything is scored.
-    if output:
+    formats = list(dict.fromkeys(formats or [Format.table]))
+    if len(formats) > 1 and output is None:
+        raise typer.BadParameter("several formats need a folder to go into", param_hint="--output")
+    if output and len(formats) == 1:
         files.check_new(output, force=overwrite)
     if match:
         parse_match(match)
@@ -146,7 +163,7 @@ def recommend(
     source = _source(model, loading, only_config=bool(targets))
     with Registry(registry) as store:
         body = anatomies.anatomy_of(source, loading, store)
-        rule = rule_of(sorted({module.type for module in body.modules}), **wanted)
+        rule = rule_of(sorted({module.type for module in body.modules}), architecture=body.architecture, **wanted)
         request = Request(**scoring, loading=loading, until=confidence, rule=rule)
         scores = _scores(model, tasks or [], run or [], request, store)
         if scores:
@@ -164,7 +181,7 @@ def recommend(
         model=body,
         **wanted,
     )
-    _emit(replace(placement, model=str(source)), format, output, approximate=approximate)
+    _emit(replace(placement, model=str(source)), formats, output, approximate=approximate, force=overwrite)
 
 
 def _listed(names: str | None) -> list[str]:
@@ -196,31 +213,43 @@ def _scores(model: str, tasks: list[str], runs: list[str], request: Request, reg
     return [StoredScores(run, registry.matrix(run.id)) for run in scored]
 
 
-def _emit(placement: Placement, format: Format, output: Path | None, *, approximate: bool) -> None:
-    """To stdout or into a file. What is in a table goes to stderr as sentences where something else is printed."""
+def _emit(placement: Placement, formats: list[Format], output: Path | None, *, approximate: bool, force: bool) -> None:
+    """To stdout, into a file, or several into a folder. Without a table its sentences go to stderr."""
     from plop_cli import files
+    from plop_cli.tables.placement import sentences
+
+    made = {name: text.encode() for name, text in (_text(placement, f, output, approximate) for f in formats)}
+    if Format.table not in formats:
+        for sentence in sentences(placement):
+            note(sentence)
+    if output is None:
+        put(b"".join(made.values()).decode())
+    elif len(formats) > 1:
+        files.write_all(output, made.items(), force=force)
+        note(f"{', '.join(made)} are written into {output}")
+    else:
+        files.write(output, *made.values())
+        note(f"{output} is written")
+
+
+def _text(placement: Placement, format: Format, output: Path | None, approximate: bool) -> tuple[str, str]:
+    """One format: the name of its file, and what is in it."""
     from plop_cli.placement.trainers.export import export
-    from plop_cli.tables.placement import placement_table, sentences
+    from plop_cli.tables.placement import placement_table
 
     trainer = "python" if format in (Format.table, Format.json) else format.value
     config = export(placement, trainer, approximate=approximate)
     if config.off:
         warn(config.off)
-    if format is Format.table:
-        console = Console(width=120, color_system=None, highlight=False) if output else out()
-        with console.capture() as printed:
-            console.print(placement_table(placement, width=console.width))
-            console.print(config.text, soft_wrap=True, markup=False)
-        text = printed.get()
-    else:
-        for sentence in sentences(placement):
-            note(sentence)
-        text = config.text if output else printable(config.text)
+    if config.remark:
+        note(config.remark)
     if format is Format.json:
         ascii = not output and not shows_unicode()
-        text = json.dumps(placement.to_dict(), indent=2, ensure_ascii=ascii, allow_nan=False) + "\n"
-    if output:
-        files.write(output, text.encode())
-        note(f"{output} is written")
-    else:
-        put(text)
+        return "placement.json", json.dumps(placement.to_dict(), indent=2, ensure_ascii=ascii, allow_nan=False) + "\n"
+    if format is not Format.table:
+        return config.file, config.text if output else printable(config.text)
+    console = Console(width=120, color_system=None, highlight=False) if output else out()
+    with console.capture() as printed:
+        console.print(placement_table(placement, width=console.width))
+        console.print(config.text, soft_wrap=True, markup=False)
+    return "placement.txt", printed.get()

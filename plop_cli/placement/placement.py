@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 from plop_cli.errors import PlopError
 from plop_cli.method.choice import Choice
-from plop_cli.placement.peft import arguments, lora_config
+from plop_cli.placement.peft import arguments, lora_config, task_type
 from plop_cli.placement.ranks import BYTES, Linear, Strategy, cost, rank_for
+from plop_cli.placement.refused import REASON
 from plop_cli.placement.targets import Targeting, Targets, adapted, target
 from plop_registry.runs import finite
 
@@ -36,6 +37,8 @@ class Placement:
     """Of types, or with `by="module"` of single modules."""
     by_task: dict[str, Choice] = field(default_factory=dict)
     """Of several tasks, what each alone would choose."""
+    left_out: dict[str, float] = field(default_factory=dict)
+    """NFN of the types that PEFT refuses to adapt (`placement/refused`), which are therefore not chosen from."""
     modules: tuple[Linear, ...]
     """Those that get an adapter."""
     names: tuple[str, ...] = field(repr=False)
@@ -65,6 +68,11 @@ class Placement:
         return self.targeting.parameters
 
     @property
+    def task_type(self) -> str | None:
+        """PEFT's task type: CAUSAL_LM, SEQ_2_SEQ_LM, SEQ_CLS, TOKEN_CLS, QUESTION_ANS, or None for any other model."""
+        return task_type(self.architecture, self.names)
+
+    @property
     def matched_modules(self) -> list[str]:
         """Full names of the modules that get an adapter, and of the parameters of fused experts that do."""
         return list(dict.fromkeys(module.place for module in self.modules))
@@ -81,7 +89,7 @@ class Placement:
     @property
     def lora_arguments(self) -> dict[str, Any]:
         """What PEFT's `LoraConfig` is called with."""
-        return arguments(self.architecture, self.targeting, rank=self.rank, alpha=self.alpha, rslora=self.rslora)
+        return arguments(self.task_type, self.targeting, rank=self.rank, alpha=self.alpha, rslora=self.rslora)
 
     def lora_config(self) -> Any:
         """PEFT's `LoraConfig`. Raises PlopError where PEFT is not installed."""
@@ -145,6 +153,7 @@ class Placement:
                 }
                 for unit, nfn in choice.nfn.items()
             ],
+            "left_out": [{"type": kind, "nfn": finite(nfn), "reason": REASON} for kind, nfn in self.left_out.items()],
             "by_task": {task: {"nfn": one.nfn, "chosen": one.chosen} for task, one in self.by_task.items()},
             "strategies": [
                 {

@@ -74,8 +74,9 @@ def strategies(
         ranked: the types, lowest NFN first; `count` of them are PLoP's.
         attention, feed_forward: types, as `anatomy` finds them.
     """
+    roles = (attention, feed_forward)
     every = sorted({module.type for module in modules})
-    places = (ranked[:count], ranked[::-1][:count], attention, feed_forward, every)
+    places = (ranked[:count], ranked[::-1][:count], *([t for t in own if t in every] for own in roles), every)
     return tuple(
         Strategy(key, name, tuple(types), cost(module for module in modules if module.type in types))
         for (key, name), types in zip(_NAMES.items(), places, strict=True)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from statistics import fmean
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from plop_cli.errors import PlopError, no_such
@@ -18,6 +19,7 @@ from plop_cli.method.floor import LEAST_SAMPLES
 from plop_cli.names import place_of
 from plop_cli.placement.placement import Placement
 from plop_cli.placement.ranks import Linear, Rounding, cost, rank_of, strategies
+from plop_cli.placement.refused import REASON, refused
 from plop_registry import Anatomy, ModuleScore, Run, SampleMatrix, Skipped
 
 if TYPE_CHECKING:
@@ -105,18 +107,22 @@ def recommend(
     body = _anatomy(model)
     modules = _modules(tasks, body)
     known = {module.type for module in modules}
+    architecture = body.architecture if body else tasks[0].model["architecture"] if tasks else ""
+    untrainable = refused(architecture, sorted(known))
     for name in targets:
         if name not in known:
             raise no_such("module type", name, known)
-    rule = rule_of(sorted(known), types=types, below=below, invert=invert, exclude=exclude)
+        if name in untrainable:
+            raise PlopError(f"{name} of a {architecture} cannot be a target: {REASON}; leave it out")
+    rule = rule_of(sorted(known), types=types, below=below, invert=invert, exclude=exclude, architecture=architecture)
     of_types, by_task = _choose(tasks, rule, "type") if tasks else (None, {})
     choice = of_types
     if targets:
-        nfn = of_types.nfn if of_types else dict.fromkeys(sorted(known), math.nan)
-        choice, by_task = Choice(nfn, sorted(set(targets) - set(exclude))), {}
+        nfn = of_types.nfn if of_types else dict.fromkeys(sorted(known - set(untrainable)), math.nan)
+        choice, by_task = Choice(nfn, sorted(set(targets) - rule.exclude)), {}
     elif of_types and by == "module":
         held = len({module.place for module in modules if module.type in of_types.chosen})
-        left_out = frozenset(module.place for module in modules if module.type in exclude)
+        left_out = frozenset(module.place for module in modules if module.type in rule.exclude)
         choice, by_task = _choose(tasks, replace(rule, count=held, exclude=left_out), "module")
     if choice is None or not choice.chosen:
         raise PlopError("there is nothing to choose by; give scores, or targets of your own")
@@ -124,7 +130,7 @@ def recommend(
     picked = set(choice.chosen)
     chosen = tuple(module for module in modules if module.type in picked or module.place in picked)
     options = strategies(
-        modules,
+        [module for module in modules if module.type not in untrainable],
         ranked=list(of_types.nfn) if of_types else (),
         count=len(of_types.chosen) if of_types else 0,
         attention=body.attention if body else (),
@@ -134,10 +140,11 @@ def recommend(
     of_rank = rank_of(cost(chosen), options, rank=rank, match=match, budget=budget, rounding=rounding)
     return Placement(
         model=tasks[0].model["id"] if tasks else "",
-        architecture=body.architecture if body else tasks[0].model["architecture"],
+        architecture=architecture,
         tasks=tuple(_names(tasks)),
         choice=choice,
         by_task=by_task,
+        left_out=_left_out(tasks, untrainable),
         modules=chosen,
         names=body.names if body else tuple(name for name in _places(tasks[0]) if name not in stacks),
         stacks=stacks,
@@ -186,11 +193,16 @@ def rule_of(
     below: float | None = None,
     invert: bool = False,
     exclude: Collection[str] = (),
+    architecture: str = "",
 ) -> Rule:
-    """The rule that these arguments of `recommend` make for the `known` types; PlopError where they make none."""
+    """The rule that these arguments of `recommend` make for the `known` types; PlopError where they make none.
+
+    What PEFT does not adapt in a model of this class is out of the question.
+    """
     for name in exclude:
         if name not in known:
             raise no_such("module type", name, known)
+    exclude = {*exclude, *refused(architecture, known)}
     left = [name for name in known if name not in exclude]
     if below is not None and (types is not None or invert):
         raise PlopError("--below chooses all types under a threshold; leave out --types and --invert")
@@ -219,6 +231,12 @@ def _choose(tasks: Sequence[Scores], rule: Rule, by: Literal["type", "module"]) 
         raise PlopError(f"no {by} has an NFN below {rule.below}; the lowest is {lowest} with {nfn:.3f}")
     alone = zip(_names(tasks), samples, strict=True) if len(tasks) > 1 else ()
     return choice, {name: choose([one], rule, seed=seed) for name, one in alone}
+
+
+def _left_out(tasks: Sequence[Scores], types: Sequence[str]) -> dict[str, float]:
+    """NFN of these types, as far as they are scored: the mean over tasks."""
+    samples = [Samples.of(task.matrix, [module.type for module in task.modules]).nfn for task in tasks]
+    return {kind: fmean(one.get(kind, math.nan) for one in samples) if samples else math.nan for kind in types}
 
 
 def _places(task: Scores) -> list[str]:

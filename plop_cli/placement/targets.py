@@ -20,6 +20,9 @@ from typing import NamedTuple
 Targets = tuple[str, ...] | str
 """A list of names, or one regular expression."""
 
+NOTHING = "(?!)"
+"""The regular expression that matches no module."""
+
 _TAKEN_FOR_EXPERTS = {"gate_proj", "up_proj", "down_proj", "w1", "w2", "w3"}
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from plop_cli.method.choice import PLOP, Rule, sure
 from plop_cli.models.options import Loading
 from plop_cli.models.source import ModelSource
+from plop_cli.placement.refused import trainable
 from plop_cli.processes import rank
 from plop_cli.runs.identity import Identity, places
 from plop_cli.scoring.settings import settings
@@ -97,10 +98,10 @@ def stored(job: Job, registry: Registry) -> Run | None:
         if run.task_id == job.task.id and run.settings | {"samples": 0} in wanted
     )
     for run, matrix in (whole for known in fit for whole in registry.whole([known])):
-        both = min(len(ids), run.samples)
+        both, types = min(len(ids), run.samples), [module.type for module in run.modules]
         if (matrix.texts[:both] == ids[:both]).all() and (
             run.samples >= len(ids)
-            or sure([m.type for m in run.modules], matrix, request.rule, seed=request.seed) >= request.until
+            or sure(types, matrix, trainable(request.rule, run.architecture, types), seed=request.seed) >= request.until
         ):
             return run
     return None

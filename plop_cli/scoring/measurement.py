@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from plop_cli.method import estimates, nfn
-from plop_cli.method.choice import PLOP, Samples, choose
+from plop_cli.method.choice import Rule, Samples, choose
 from plop_cli.method.estimates import Array
 from plop_cli.network.modules import LinearModule
 from plop_cli.scoring.meter import columns_of_parts
@@ -85,9 +85,12 @@ def _part_scores(
 
 
 def summarize(
-    modules: Sequence[LinearModule], matrix: SampleMatrix, *, seed: int
+    modules: Sequence[LinearModule], matrix: SampleMatrix, *, exclude: Collection[str] = (), seed: int
 ) -> tuple[tuple[TypeScore, ...], tuple[ModuleScore, ...], float]:
-    """Module scores (Step 1), type scores (Step 2) with PLoP's choice marked (Step 3), and how sure that set is."""
+    """Module scores (Step 1), type scores (Step 2) with PLoP's choice marked (Step 3), and how sure that set is.
+
+    `exclude` are types that are scored and not chosen.
+    """
     sums, squares = matrix.sums.astype(float), matrix.squares.astype(float)
     counts = matrix.counts.astype(float)
     types = [module.type for module in modules]
@@ -105,7 +108,7 @@ def summarize(
         )
     )
     type_means = estimates.by_type(means, types)
-    choice = choose([Samples(sums, counts, types)], PLOP, seed=seed)
+    choice = choose([Samples(sums, counts, types)], Rule(exclude=frozenset(exclude)), seed=seed)
     squared, errors = estimates.by_type(means_squared, types), estimates.by_type(phi, types)
     type_scores = tuple(
         TypeScore(
@@ -115,7 +118,7 @@ def summarize(
             nfn_squared=float(squared[name]),
             stderr=float(estimates.standard_error(errors[name][:, None])[0]),
             recommended=name in choice.chosen,
-            confidence=choice.frequency[name],
+            confidence=choice.frequency.get(name, 0.0),
         )
         for name in sorted(type_means, key=lambda name: (type_means[name], name))
     )

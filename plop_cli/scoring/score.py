@@ -21,9 +21,10 @@ from plop_cli.models.quantization import quantization_of
 from plop_cli.network.adapters import merged, refuse_prompts
 from plop_cli.network.forward import Forward, check_length, forward
 from plop_cli.network.hooks import evaluating
-from plop_cli.network.modules import linear_modules
+from plop_cli.network.modules import LinearModule, linear_modules
 from plop_cli.network.offload import execution_device, is_offloaded
 from plop_cli.network.parts import in_parts
+from plop_cli.placement.refused import REASON, refused, trainable
 from plop_cli.processes import ALONE, Group
 from plop_cli.scoring.batches import Batch, On, Tokens, batches, default_budget, tokenize
 from plop_cli.scoring.fitting import Fitting
@@ -117,15 +118,11 @@ def _scored(
     """`score` of a model without adapters."""
     started = time.perf_counter()
     modules, skipped = linear_modules(model, include)
-    if not modules:
-        raise PlopError(f"{type(model).__name__} has no linear module to score; give a transformer with weights")
-    check_length(model, max_length)
-    if on == "answers" and getattr(getattr(model, "config", None), "is_encoder_decoder", False):
-        raise PlopError("an encoder-decoder writes each text from its first token on; leave out --on answers")
+    _check(model, modules, max_length, on)
     tokens = tokenize(tokenizer, texts, max_length=max_length, chat=chat, on=on, skip_bad=skip_bad)
-    if not tokens.number(len(texts)):
-        raise PlopError("no text holds a token to score; give texts that are not empty")
 
+    untrainable = refused(type(model).__name__, sorted({module.type for module in modules}))
+    rule = trainable(rule, type(model).__name__, untrainable)
     device, dtype = execution_device(modules[0].module), _dtype(model)
     modules, untold = in_parts(model, modules, device)
     meter = Meter(samples=len(texts), columns=columns_of_parts(modules)[-1].stop, device=device)
@@ -146,16 +143,21 @@ def _scored(
                     break
 
     if not kept:
-        left_out = [f"{skip.name}: {skip.reason}" for skip in measure.fit.left_out[:3]]
-        raise PlopError(f"no module has a score: {'; '.join(left_out)}")
-    types, module_scores, confidence = summarize(kept, measure.matrix, seed=seed)
+        raise PlopError(f"no module has a score: {'; '.join(map(str, measure.fit.left_out[:3]))}")
+    types, module_scores, confidence = summarize(kept, measure.matrix, exclude=untrainable, seed=seed)
     fitted = texts_pass.fitting.budget
     course = Course(len(texts), end, sum(tokens.cut[:end]), max_length, budget, fitted, until, decided)
     return NFNScores(
         types=types,
         modules=module_scores,
         skipped=(*skipped, *measure.fit.left_out),
-        warnings=(*course.warnings(), *tokens.warnings(end), *measure.fit.warnings, *untold),
+        warnings=(
+            *course.warnings(),
+            *tokens.warnings(end),
+            *measure.fit.warnings,
+            *untold,
+            *(f"{name} is left out of the choice: {REASON}" for name in untrainable),
+        ),
         parts=measure.parts,
         matrix=measure.matrix,
         confidence=confidence,
@@ -174,6 +176,14 @@ def _scored(
             skipped=any(index < end for index in tokens.refused),
         ),
     )
+
+
+def _check(model: nn.Module, modules: Sequence[LinearModule], max_length: int, on: On) -> None:
+    if not modules:
+        raise PlopError(f"{type(model).__name__} has no linear module to score; give a transformer with weights")
+    check_length(model, max_length)
+    if on == "answers" and getattr(getattr(model, "config", None), "is_encoder_decoder", False):
+        raise PlopError("an encoder-decoder writes each text from its first token on; leave out --on answers")
 
 
 class _Pass:
@@ -199,6 +209,8 @@ class _Pass:
 
     def deal(self, tokens: Tokens, ends: Sequence[int]) -> None:
         """Take this process's share of the texts up to each of the `ends`."""
+        if not tokens.number(ends[-1]):
+            raise PlopError("no text holds a token to score; give texts that are not empty")
         self._answers = tokens.answers
         for end in ends:
             self._ids += self._group.shard(tokens.ids[len(self._ids) : end])

@@ -75,11 +75,6 @@ def width_of(headers: Sequence[str], rows: Sequence[Row]) -> int:
     return _total({header: _widest(header, rows) for header in headers})
 
 
-def widest(tables: Sequence[Table], width: int) -> Table:
-    """The first of these tables that is not wider than `width`, else the last."""
-    return next((table for table in tables if width_of(table) <= width), tables[-1])
-
-
 def shortened(text: str, longest: int) -> str:
     """`text`, or as much of both its ends as `longest` characters hold."""
     if len(text) <= longest:

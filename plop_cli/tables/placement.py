@@ -12,6 +12,7 @@ from rich.text import Text
 
 from plop_cli.placement.placement import Placement
 from plop_cli.placement.ranks import Strategy
+from plop_cli.placement.refused import REASON
 from plop_cli.tables.fit import WIDE, Row, cut, drop, fitted, wrap
 from plop_cli.tables.plain import CHOSEN, percent, plain_table
 from plop_cli.words import listed
@@ -48,6 +49,8 @@ def sentences(placement: Placement) -> Iterator[str]:
         yield "The tasks disagree: " + "; ".join(f"{task} alone takes {types}" for task, types in picks.items()) + "."
     elif picks and _of_types(placement):
         yield "Each task alone takes the same."
+    for kind, nfn in placement.left_out.items():
+        yield f"{kind}{'' if math.isnan(nfn) else f' (NFN {nfn:.3f})'} is left out of the choice: {REASON}."
     counts = Counter(sorted({module.place: module.type for module in placement.modules}.values()))
     yield (
         f"{counts.total()} modules ({listed([f'{count} {type}' for type, count in counts.items()])}), "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC
 from typing import Any
 
@@ -14,7 +14,8 @@ from rich.text import Text
 from plop_cli.placement.trainers.python import call
 from plop_cli.racing.sentences import answer, notes, plus_minus, verdict
 from plop_cli.racing.verdicts import Standing, baseline_of, stand, winner
-from plop_cli.tables.fit import widest
+from plop_cli.tables import fit
+from plop_cli.tables.fit import drop, fitted
 from plop_cli.tables.plain import CHOSEN, plain_table
 from plop_cli.tables.rows import Row
 from plop_registry import Race
@@ -27,10 +28,9 @@ def race_table(race: Race, *, width: int = 120) -> RenderableType:
     """Who stands where, in a sentence, and the config to take. In little room the table has fewer columns."""
     chosen = winner(race)
     grid = [{"": CHOSEN if chosen and each.entry == chosen.entry else "", **_cells(race, each)} for each in stand(race)]
-    narrower = (set[str](), {"types"}, {"types", "seeds"}, {"types", "seeds", "rate", "rank"})
     parts: list[RenderableType] = [
         Text(f"{race.model_id} on {race.data_id}", style="bold"),
-        widest([_standings(grid, left_out) for left_out in narrower], width),
+        _standings(grid, width),
         Text(answer(race)),
         *(Text(f"  {note}") for note in notes(race)),
     ]
@@ -54,15 +54,10 @@ def _cells(race: Race, each: Standing) -> dict[str, str]:
     }
 
 
-def _standings(grid: Sequence[Mapping[str, str]], left_out: Collection[str]) -> Table:
-    names = [name for name in grid[0] if name not in left_out]
+def _standings(grid: Sequence[Mapping[str, str]], width: int) -> Table:
     words = ("", "contestant", "types", "verdict")
-    table = plain_table(*(name if name in words else f">{name}" for name in names))
-    for name, column in zip(names, table.columns, strict=True):
-        column.no_wrap = name != "types"
-    for row in grid:
-        table.add_row(*(row[name] for name in names))
-    return table
+    headers = [name if name in words else f">{name}" for name in grid[0]]
+    return fitted(headers, [fit.Row(row) for row in grid], width, drop("types", "seeds", "rate", "rank"))
 
 
 def race_document(race: Race) -> dict[str, Any]:

@@ -220,6 +220,26 @@ def test_a_file_gets_what_would_be_printed_and_is_not_overwritten_unasked(
     assert "all-linear" in table.read_text()
 
 
+def test_several_formats_go_into_a_folder_at_once(plop: Plop, only_config: Path, tmp_path: Path) -> None:
+    command = ["recommend", only_config, "--targets", "v_proj", *(word for f in FORMATS for word in ("-f", f))]
+    without = plop(*command)
+    assert without.exit_code == 2
+    assert "--output" in without.stderr
+    folder = tmp_path / "configs"
+    written = plop(*command, "-f", "json", "-o", folder)
+    assert (written.exit_code, written.stdout) == (0, ""), written.stderr
+    assert len(list(folder.iterdir())) == len(FORMATS) + 1
+    assert (folder / "adapter_config.json").read_text() == plop(*command[:4], "-f", "peft").stdout
+    assert plop(*command, "-o", folder).stderr.endswith("exists; --force overwrites it\n")
+    assert plop(*command, "-o", folder, "--force").exit_code == 0
+
+
+def test_one_format_that_is_refused_leaves_no_folder(plop: Plop, only_config: Path, tmp_path: Path) -> None:
+    command = ["recommend", only_config, "--targets", "v_proj,down_proj", "-f", "peft", "-f", "torchtune"]
+    assert plop(*command, "-o", tmp_path / "configs").exit_code == 1
+    assert not (tmp_path / "configs").exists()
+
+
 def test_every_export_is_a_format() -> None:
     assert [format.value for format in Format] == ["table", "json", *FORMATS]
 

@@ -14,10 +14,12 @@ import re
 import shlex
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+import transformers as hf
 import yaml
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
 
@@ -27,8 +29,10 @@ from plop_cli import PlopError
 from plop_cli.network.modules import linear_modules
 from plop_cli.placement.placement import Placement
 from plop_cli.placement.recommend import recommend
+from plop_cli.placement.refused import refused
 from plop_cli.placement.targets import hits
 from plop_cli.placement.trainers.export import FORMATS, export
+from plop_cli.tables.placement import sentences
 from small_models import byte_tokenizer
 
 peft = pytest.importorskip("peft")
@@ -344,17 +348,26 @@ def test_trl_reads_a_single_target_as_a_regex(targets: list[str]) -> None:
     assert hits(as_trl_reads(by_module("qwen2")), by_module("qwen2").names) == by_module("qwen2").matched_modules
 
 
-@pytest.mark.parametrize("wish", [QWEN, {"targets": ["v_proj"], "rslora": True}])
-def test_trl_s_own_parser_and_peft_read_the_flags_so(wish: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    ("name", "wish"),
+    [
+        ("qwen2", QWEN),
+        ("qwen2", {"targets": ["v_proj"], "rslora": True}),
+        ("mixtral", {"targets": ["v_proj", "gate_up_proj"]}),
+        ("mixtral", {"targets": ["gate_up_proj", "down_proj"]}),
+        ("deepseek_v3", {"targets": ["experts.down_proj", "shared_experts.down_proj"]}),
+    ],
+)
+def test_trl_s_own_parser_and_peft_read_the_flags_so(name: str, wish: dict[str, Any]) -> None:
     trl = pytest.importorskip("trl")
     from transformers import HfArgumentParser
     from trl.trainer.utils import get_peft_config
 
-    placement = placement_of("qwen2", **wish)
+    placement = placement_of(name, **wish)
     (config,) = HfArgumentParser(trl.ModelConfig).parse_args_into_dataclasses(
         shlex.split(export(placement, "trl").text.replace("\\\n", " "))
     )
-    model = peft.get_peft_model(model_of("qwen2"), get_peft_config(config))
+    model = peft.get_peft_model(model_of(name), get_peft_config(config))
     assert adapted(model) == set(placement.matched_modules)
     assert model.get_nb_trainable_parameters()[0] == placement.trainable_parameters
     assert config.use_rslora is placement.rslora
@@ -402,9 +415,7 @@ def test_what_torchtune_cannot_say_is_refused_unless_approximate(wish: dict[str,
 
 
 def test_a_model_that_torchtune_does_not_have_is_refused() -> None:
-    with pytest.raises(
-        PlopError, match=r"torchtune has no counterpart of transformer.h.0.mlp.c_fc \(GPT2LMHeadModel\)"
-    ):
+    with pytest.raises(PlopError, match="torchtune has no model like GPT2LMHeadModel; it knows Gemma, "):
         export(placement_of("gpt2", targets=["c_fc"]), "torchtune", approximate=True)
 
 
@@ -449,9 +460,11 @@ def test_a_placement_that_matches_nothing_is_an_error() -> None:
 # Fused experts
 
 
-@pytest.mark.parametrize("format", ["llamafactory", "ms-swift", "torchtune", "unsloth"])
+@pytest.mark.parametrize("format", ["llamafactory", "torchtune", "nemo-automodel", "mlx-lm"])
 def test_trainers_without_a_word_for_parameters_are_refused_experts(format: str) -> None:
-    with pytest.raises(PlopError, match=r"would leave out 2 modules such as model\.layers\.0|no counterpart|no module"):
+    with pytest.raises(
+        PlopError, match=r"would leave out 2 modules such as model\.layers\.0|no model|call its modules"
+    ):
         export(placement_of("mixtral", targets=["v_proj", "gate_up_proj"]), format)
 
 
@@ -461,9 +474,10 @@ def test_trl_and_axolotl_name_the_parameters() -> None:
     assert yaml.safe_load(export(placement, "axolotl").text)["lora_target_parameters"] == ["gate_up_proj"]
 
 
-def test_trl_is_refused_experts_alone_as_peft_would_take_modules_of_its_own() -> None:
-    with pytest.raises(PlopError, match="no flag for no modules"):
-        export(placement_of("mixtral", targets=["gate_up_proj"]), "trl")
+@pytest.mark.parametrize("format", ["trl", "ms-swift"])
+def test_no_module_at_all_is_said_by_a_regex_that_matches_none(format: str) -> None:
+    """Without it they, or PEFT, would take modules of their own."""
+    assert "(?!)" in export(placement_of("mixtral", targets=["gate_up_proj"]), format).text
 
 
 def test_an_expert_is_chosen_with_all_that_share_its_parameter() -> None:
@@ -480,3 +494,123 @@ def test_experts_without_a_score_are_counted_by_the_model_alone() -> None:
     with pytest.raises(PlopError, match=r"not all experts of model\.layers\.0\..*give the model"):
         recommend(scores, types=1)
     assert recommend(scores, types=1, model=model).modules
+
+
+# Task types
+
+
+def a_small(name: str, kind: Any) -> Placement:
+    return recommend(targets=FIRST[name], model=kind.from_config(AutoConfig.for_model(name, **TYPED[name])))
+
+
+TYPED: dict[str, dict[str, Any]] = {
+    "bert": {"vocab_size": 257, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
+    | {"num_attention_heads": 2},
+    "t5": {"vocab_size": 257, "d_model": 32, "d_kv": 16, "d_ff": 64, "num_layers": 2, "num_heads": 2},
+    "marian": {"vocab_size": 257, "d_model": 32, "encoder_layers": 1, "decoder_layers": 1, "pad_token_id": 0}
+    | {"encoder_attention_heads": 2, "decoder_attention_heads": 2, "encoder_ffn_dim": 64, "decoder_ffn_dim": 64},
+    "qwen2": SMALL["qwen2"],
+}
+TYPED["whisper"] = TYPED["marian"]
+FIRST = {"bert": ["query"], "t5": ["EncDecAttention.q"], "marian": ["encoder_attn.q_proj"], "qwen2": ["v_proj"]}
+FIRST["whisper"] = FIRST["marian"]
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "task_type", "takes"),
+    [
+        ("bert", hf.AutoModelForMaskedLM, None, set()),
+        ("bert", hf.AutoModelForSequenceClassification, "SEQ_CLS", {"axolotl", "trl", "ms-swift", "unsloth"}),
+        ("qwen2", hf.AutoModelForTokenClassification, "TOKEN_CLS", {"axolotl", "trl"}),
+        ("qwen2", hf.AutoModelForQuestionAnswering, "QUESTION_ANS", set()),
+        ("t5", hf.AutoModelForSeq2SeqLM, "SEQ_2_SEQ_LM", {"unsloth"}),
+        ("marian", hf.AutoModelForSeq2SeqLM, "SEQ_2_SEQ_LM", {"unsloth"}),
+        ("whisper", hf.AutoModelForSpeechSeq2Seq, None, set()),
+    ],
+)
+def test_a_trainer_is_told_the_right_task_type_or_refused(
+    name: str, kind: Any, task_type: str | None, takes: set[str]
+) -> None:
+    placement = a_small(name, kind)
+    assert placement.lora_config().task_type == task_type
+    for format in FORMATS:
+        if format in takes | {"peft", "python"}:
+            export(placement, format)
+        elif format != "nemo-automodel" or task_type != "SEQ_CLS":
+            with pytest.raises(PlopError, match=rf"{format} takes every model for .*; choose the format peft"):
+                export(placement, format)
+    if task_type == "SEQ_CLS":
+        assert "--lora_task_type SEQ_CLS" in export(placement, "trl").text
+        assert "--task_type seq_cls" in export(placement, "ms-swift").text
+
+
+def test_torchtune_is_said_to_be_no_longer_developed() -> None:
+    assert "no longer developed" in str(export(placement_of("qwen2", targets=["q_proj"]), "torchtune").remark)
+
+
+def test_torchtune_has_no_model_for_the_attention_layers_of_a_hybrid() -> None:
+    config = hf.GraniteMoeHybridConfig(
+        **EXPERTS | {"intermediate_size": 48, "num_key_value_heads": 1, "num_local_experts": 0},
+        layer_types=["mamba", "attention"],
+        mamba_n_heads=4,
+        mamba_d_head=16,
+    )
+    placement = recommend(targets=["q_proj"], model=AutoModelForCausalLM.from_config(config))
+    with pytest.raises(PlopError, match="torchtune has no model like GraniteMoeHybridForCausalLM"):
+        export(placement, "torchtune")
+
+
+# What PEFT refuses
+
+
+def test_what_is_refused_is_what_peft_refuses() -> None:
+    """Of every class of a causal language model that transformers has, by the list in PEFT's own function."""
+    from peft.tuners.tuners_utils import _check_lora_target_modules_mamba
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    for model_type, architecture in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.items():
+        model = SimpleNamespace(config=SimpleNamespace(model_type=model_type))
+        for name in ("out_proj", "conv1d", "in_proj", "q_proj"):
+            try:
+                _check_lora_target_modules_mamba(peft.LoraConfig(), model, name)
+            except ValueError:
+                assert refused(architecture, [f"mixer.{name}"]) == [f"mixer.{name}"]
+            else:
+                assert refused(architecture, [f"mixer.{name}"]) == []
+
+
+def mamba2() -> Any:
+    return AutoModelForCausalLM.from_config(
+        hf.Mamba2Config(
+            vocab_size=257, num_hidden_layers=2, hidden_size=64, num_heads=8, head_dim=16, state_size=16, n_groups=1
+        )
+    )
+
+
+def test_what_peft_refuses_is_scored_and_shown_and_not_chosen() -> None:
+    model = mamba2()
+    scores = plop_cli.score(model, byte_tokenizer(), [f"{i} and {i * i}" for i in range(10)])
+    assert {kind.type for kind in scores.types} == {"in_proj", "out_proj"}
+    assert scores.recommended == ["in_proj"]
+    assert any("out_proj is left out of the choice: PEFT refuses LoRA on it" in text for text in scores.warnings)
+    for placement in (recommend(scores), recommend(scores, model=model), recommend(scores, by="module", model=model)):
+        assert set(placement.left_out) == {"out_proj"}
+        assert any("out_proj (NFN " in sentence and "is left out" in sentence for sentence in sentences(placement))
+        assert placement.to_dict()["left_out"][0]["nfn"] > 0
+        assert all("out_proj" not in strategy.types for strategy in placement.strategies)
+    assert adapted(placement.apply(model)) == {f"backbone.layers.{layer}.mixer.in_proj" for layer in (0, 1)}
+    with pytest.raises(PlopError, match=r"out_proj of a Mamba2ForCausalLM cannot be a target: PEFT refuses"):
+        recommend(targets=["out_proj"], model=mamba2())
+
+
+@pytest.mark.parametrize(
+    ("name", "asked", "meant"),
+    [
+        ("deepseek_v3", "gate_proj", "'mlp.gate_proj' or 'shared_experts.gate_proj'"),
+        ("qwen2", "mlp.gate_proj", "'gate_proj'"),
+        ("mixtral", "gate_proj", "'gate_up_proj'"),
+    ],
+)
+def test_did_you_mean_knows_longer_and_shorter_names(name: str, asked: str, meant: str) -> None:
+    with pytest.raises(PlopError, match=rf"no module type '{asked}'; did you mean {meant}\?"):
+        placement_of(name, targets=[asked])

@@ -19,7 +19,7 @@ ORDER = (
     ("method",),
     ("texts", "network"),
     ("models", "placement"),
-    ("scoring",),
+    ("scoring", "checking"),
     ("runs",),
     ("comparison", "racing"),
     ("tables", "report"),

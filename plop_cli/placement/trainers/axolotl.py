@@ -10,6 +10,10 @@ if TYPE_CHECKING:
     from plop_cli.placement.placement import Placement
 
 
+TASKS = ("CAUSAL_LM", "SEQ_CLS", "TOKEN_CLS")
+FILE = "axolotl.yaml"
+
+
 def write(placement: Placement) -> tuple[str, list[str]]:
     """Keys for the user's own YAML."""
     targets, parameters = placement.targeting

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from plop_cli.placement.placement import Placement
 
 
+TASKS = ("CAUSAL_LM",)
+FILE = "llamafactory.yaml"
+
+
 def write(placement: Placement) -> tuple[str, list[str]]:
     """Keys for the user's own YAML."""
     targets = tuple(placement.matched_modules) if isinstance(placement.targets, str) else placement.targets

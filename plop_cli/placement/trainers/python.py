@@ -8,6 +8,10 @@ if TYPE_CHECKING:
     from plop_cli.placement.placement import Placement
 
 
+TASKS = ()
+FILE = "peft.py"
+
+
 def write(placement: Placement) -> tuple[str, list[str]]:
     """A `LoraConfig` and the model with its adapters."""
     text = (
