@@ -230,7 +230,7 @@ def test_several_formats_go_into_a_folder_at_once(plop: Plop, only_config: Path,
     assert (written.exit_code, written.stdout) == (0, ""), written.stderr
     assert len(list(folder.iterdir())) == len(FORMATS) + 1
     assert (folder / "adapter_config.json").read_text() == plop(*command[:4], "-f", "peft").stdout
-    assert plop(*command, "-o", folder).stderr.endswith("exists; --force overwrites it\n")
+    assert plop(*command, "-o", folder).stderr.endswith("exists; --overwrite replaces it\n")
     assert plop(*command, "-o", folder, "--force").exit_code == 0
 
 
