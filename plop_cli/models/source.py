@@ -20,6 +20,7 @@ from plop_cli.files import expanded
 from plop_cli.models import checkpoint, quantization, repository
 from plop_cli.models.fingerprints import count_elements, hash_files
 from plop_cli.models.options import Loading
+from plop_cli.progress import says
 
 DEMO = "demo"
 
@@ -64,6 +65,7 @@ def identify(model: str, loading: Loading = Loading()) -> ModelSource:
     Raises PlopError where there is no such model or it holds no weights, where files of it cannot be read or are not to
     be trusted, or where it is quantized already.
     """
+    says(f"finding {model[:200]}")
     try:
         source = _find(model, loading)
         if loading.adapter is not None:

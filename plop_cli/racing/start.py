@@ -17,6 +17,7 @@ from plop_cli.models.quantization import package_of
 from plop_cli.models.source import ModelSource, identify
 from plop_cli.placement.recommend import Scores, StoredScores
 from plop_cli.processes import ALONE, Group, own_device, size
+from plop_cli.progress import says
 from plop_cli.racing.identity import Setting
 from plop_cli.racing.sources import Source, read
 from plop_cli.racing.tuning import RATES, grid
@@ -83,6 +84,7 @@ def start(
     loading, why = resolve_dtype(replace(asked.loading, device=device), source)
     if why:
         watch.note(why)
+    says("importing torch and transformers")
     from plop_cli.models.loading import load
     from plop_cli.network.anatomy import anatomy
     from plop_cli.racing.contestants import contestants, needs_scores
