@@ -137,7 +137,7 @@ def checked(wanted: Wanted, body: Body, *, name: str, serve: Collection[str] = (
             *kinds.refusals(wanted, body, found, trial),
             *kinds.lost(body, found, trial),
             *kinds.dead(wanted, body, found, adapted),
-            *kinds.uneven(body, found),
+            *kinds.uneven(body, found, adapted),
             *kinds.unmeant(body, found, adapted),
             *kinds.frozen(wanted, body, adapted),
             *kinds.tasks(wanted, body),

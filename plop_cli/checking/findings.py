@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from plop_cli.checking.body import Body
 from plop_cli.checking.trial import Trial
-from plop_cli.checking.wanted import ALL, Finding, Wanted
+from plop_cli.checking.wanted import ALL, Finding, Level, Wanted
 from plop_cli.errors import nearest
 from plop_cli.placement.peft import task_type
 from plop_cli.placement.refused import REASON, refused
@@ -46,15 +46,16 @@ def _as_list(pattern: str, body: Body) -> str:
     return f"; in a list it would hit {counted(len(listed_too), 'module')}" if listed_too else ""
 
 
-def uneven(body: Body, found: Hits) -> Iterator[Finding]:
-    """Targets that hit some blocks and miss others of the same kind of block."""
-    blocks = body.layers(body.names)
+def uneven(body: Body, found: Hits, adapted: Collection[str]) -> Iterator[Finding]:
+    """Targets that hit some blocks and miss others; a warning where one of those gets no adapter by any target."""
+    blocks, reached = body.layers(body.names), body.layers(adapted)
     for target, names in found.items():
         for holder, numbers in body.layers(names).items():
             if missed := sorted(blocks[holder] - numbers):
                 text = f"{_short(target)} is in {len(numbers)} of {len(blocks[holder])} blocks of {holder}"
                 other = _instead(body, holder, numbers)
-                yield Finding("warning", "uneven", f"{text}, not in {_numbers(missed)}, which have {other}")
+                level: Level = "note" if reached.get(holder, set()).issuperset(missed) else "warning"
+                yield Finding(level, "uneven", f"{text}, not in {_numbers(missed)}, which have {other}")
 
 
 def _instead(body: Body, holder: str, numbers: Collection[int]) -> str:
