@@ -26,7 +26,6 @@ from plop_cli.network.offload import execution_device, is_offloaded
 from plop_cli.network.parts import in_parts
 from plop_cli.placement.refused import REASON, refused, trainable
 from plop_cli.processes import ALONE, Group
-from plop_cli.progress import says
 from plop_cli.scoring.batches import Batch, On, Tokens, batches, default_budget, tokenize
 from plop_cli.scoring.fitting import Fitting
 from plop_cli.scoring.measurement import measured, summarize
@@ -120,7 +119,6 @@ def _scored(
     started = time.perf_counter()
     modules, skipped = linear_modules(model, include)
     _check(model, modules, max_length, on)
-    says(f"tokenizing {len(texts)} texts")
     tokens = tokenize(tokenizer, texts, max_length=max_length, chat=chat, on=on, skip_bad=skip_bad)
 
     untrainable = refused(type(model).__name__, sorted({module.type for module in modules}))
@@ -132,7 +130,6 @@ def _scored(
     budget = batch_tokens or default_budget(device, is_offloaded(model))
     texts_pass = _Pass(forward(model, include), meter, device, budget, tokenizer.pad_token_id or 0, group, progress)
     texts_pass.deal(tokens, [end for end, _ in ends])
-    says(f"probing {len(modules)} modules")
     with evaluating(model):
         with group.together():  # the denominator of NFN: what comes out of a random input
             sizes = input_sizes(modules, lambda: texts_pass.run_alone(next(filter(None, tokens.ids))))
