@@ -24,6 +24,7 @@ from plop_cli.racing.tuning import RATES, grid
 from plop_cli.racing.watch import Watch
 from plop_cli.runs.exchange import keep
 from plop_cli.runs.identity import Identity, places
+from plop_cli.runs.revisions import names_of
 from plop_cli.scoring.settings import settings
 from plop_cli.texts.tasks import Task
 from plop_registry import Race, Registry
@@ -80,7 +81,8 @@ def start(
     device = own_device(resolve_device(asked.loading.device))
     with through(Line()):
         examples, test = _read(asked)
-        source = identify(asked.model, asked.loading)
+        found = identify(asked.model, asked.loading)
+        source = names_of(asked.model, found, asked.loading, registry)[0]
     loading, why = resolve_dtype(replace(asked.loading, device=device), source)
     if why:
         watch.note(why)

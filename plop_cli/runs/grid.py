@@ -15,12 +15,14 @@ from typing import TYPE_CHECKING
 from plop_cli.errors import PlopError
 from plop_cli.hub import Line, through
 from plop_cli.models.devices import resolve_device, resolve_dtype
+from plop_cli.models.fingerprints import check_unchanged
 from plop_cli.models.quantization import package_of
 from plop_cli.models.source import identify
 from plop_cli.processes import ALONE, Group, own_device, size
 from plop_cli.progress import says
 from plop_cli.runs.exchange import keep
 from plop_cli.runs.jobs import Job, Request, as_asked, stored
+from plop_cli.runs.revisions import names_of
 from plop_cli.texts.tasks import Task, load_task
 from plop_registry import Registry, RegistryError, Run
 
@@ -66,7 +68,7 @@ def score_grid(
     for model in wanted:
         try:
             with through(line):
-                source = identify(model, request.loading)
+                source, *others = names_of(model, identify(model, request.loading), request.loading, registry)
             loading, why = resolve_dtype(replace(request.loading, device=device), source)
             if why:
                 note(why)
@@ -78,7 +80,7 @@ def score_grid(
             if isinstance(task, str):
                 yield Cell(model, name, error=task)
                 continue
-            job = Job(model, source, loading, task, name, request)
+            job = Job(model, source, loading, task, name, request, tuple(others))
             known = scored.get(job.identity().key)
             if not request.force and (run := known or stored(job, registry)):
                 yield Cell(model, name, as_asked(job.identity(), run, registry, note), cached=True)
@@ -173,6 +175,7 @@ def _score_one(
         progress=lambda done, total: says(f"scoring {job.source} on {job.task.id}", done, total, "tokens"),
         group=group,
     )
+    check_unchanged(job.source.stamps)
     packages = ["peft" if job.source.adapters else None, package_of(job.source.quantization)]
     identity = job.identity(len(scores.matrix.texts), skipped=scores.settings.get("skip_bad", False))
     run = identity.run(scores, [name for name in packages if name])
