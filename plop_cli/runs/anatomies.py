@@ -13,19 +13,26 @@ from plop_registry import Anatomy, Registry, RegistryError
 _BUILDER = "transformers"
 """Names and shapes are those that the installed version of it gives the modules."""
 
+_told: dict[str, Anatomy] = {}
+"""The one that was told last, by revision: `plop recommend` asks before there is a run to store it for."""
+
 
 def anatomy_of(source: ModelSource, loading: Loading, registry: Registry) -> Anatomy:
     """The anatomy of a model as found. Torch and transformers are imported where the registry does not know it yet.
 
     Raises PlopError where the configuration cannot be read.
     """
-    if known := _known(source, registry):
+    if known := _told.get(source.revision) or _known(source, registry):
         return known
     says("importing torch and transformers")
     from plop_cli.models.loading import skeleton
     from plop_cli.network.anatomy import anatomy
 
-    return anatomy(skeleton(source, loading))
+    told = anatomy(skeleton(source, loading))
+    if source.revision:
+        _told.clear()
+        _told[source.revision] = told
+    return told
 
 
 def keep(source: ModelSource, anatomy: Anatomy, registry: Registry) -> None:

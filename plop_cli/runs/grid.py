@@ -9,6 +9,7 @@ A model is loaded once, and only if one of its cells is not in the registry. A c
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,7 @@ from plop_cli.models.quantization import package_of
 from plop_cli.models.source import identify
 from plop_cli.processes import ALONE, Group, own_device, size
 from plop_cli.progress import says
+from plop_cli.runs import anatomies
 from plop_cli.runs.exchange import keep
 from plop_cli.runs.jobs import Job, Request, as_asked, stored
 from plop_cli.runs.revisions import names_of
@@ -148,6 +150,9 @@ def _score(jobs: Sequence[Job], registry: Registry, join: Callable[[], Group], a
             yield Cell(job.model, job.task.id, error=f"{job.task.place(error.index)}: {error.reason} ({remedy})")
         except Exception as error:  # noqa: BLE001  (as above)
             yield Cell(job.model, job.task.id, error=_said(error, alone))
+    if group.rank == 0 and registry.runs(revision=source.revision, limit=1):
+        with suppress(PlopError):  # for `plop recommend`, which says it again
+            anatomies.keep(source, anatomies.anatomy_of(source, loading, registry), registry)
 
 
 def _score_one(

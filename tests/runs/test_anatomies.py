@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from plop_cli.cli.recommend import Format
 from plop_cli.models.loading import skeleton
 from plop_cli.models.options import Loading
 from plop_cli.models.source import identify
 from plop_cli.network.anatomy import anatomy
 from plop_cli.runs import anatomies
+from plop_cli.runs.grid import score_grid
+from plop_cli.runs.jobs import Request
 from plop_registry import Anatomy, Registry, RegistryError, Shape
 from small_models import byte_tokenizer, qwen2
 
 HEAVY = "{'torch', 'transformers', 'peft', 'datasets', 'pandas'}"
+FORMATS = [format.value for format in Format if format not in (Format.table, Format.json)]
 ANATOMY = Anatomy("ToyForCausalLM", ("a", "b"), (Shape("a", "a", 4, 8), Shape("b", "b", 8, 4)), 64, ("a",), ("b",))
 
 
@@ -51,32 +56,66 @@ def test_what_is_stored_is_what_the_model_tells(model: Path, tmp_path: Path) -> 
         assert told == anatomy(skeleton(source))
         assert registry.status()["schema"] is None, "nothing is stored before there is something to store it for"
         anatomies.keep(source, told, registry)
+        anatomies._told.clear()
         assert anatomies.anatomy_of(source, Loading(), registry) == told
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
-        ["--task", "sample/math"],
-        ["--task", "TEXTS", "--match", "mlp:1"],
-        ["--task", "sample/math", "--budget", "1M", "--types", "2", "--invert", "--format", "json"],
-        ["--task", "sample/math", "--task", "TEXTS", "--format", "peft"],
-        ["--run", "latest", "--format", "axolotl"],
-    ],
-)
-def test_a_recommendation_of_stored_runs_needs_no_torch(model: Path, tmp_path: Path, options: list[str]) -> None:
-    texts = tmp_path / "texts.jsonl"
-    texts.write_text("".join(f'{{"text": "text number {i}, of some words"}}\n' for i in range(9)))
-    words = [str(texts) if word == "TEXTS" else word for word in options]
-    common = ["recommend", str(model), *words, "--samples", "8", "--registry", str(tmp_path / "registry.db")]
+RECOMMEND = {
+    "a task": ["recommend", "MODEL", "--task", "sample/math"],
+    "a rank matched": ["recommend", "MODEL", "--task", "TEXTS", "--match", "mlp:1"],
+    "a budget": ["recommend", "MODEL", "-t", "TEXTS", "--budget", "1M", "--types", "2", "--invert", "-f", "json"],
+    "several tasks": ["recommend", "MODEL", "--task", "sample/math", "--task", "TEXTS"],
+    "a run": ["recommend", "MODEL", "--run", "latest"],
+    "single modules": ["recommend", "MODEL", "--task", "sample/math", "--by", "module"],
+} | {f"for {name}": ["recommend", "MODEL", "--task", "TEXTS", "--format", name, "--approximate"] for name in FORMATS}
+SCORE = {
+    f"scores of {task}, {' '.join(options)}": ["score", "MODEL", "--task", task, *options]
+    for task in ("sample/math", "TEXTS", "TEXTS.csv", "TEXTS.parquet")
+    for options in ([], ["--map", "--by", "layer"], ["--json"], ["--until-decided"])
+}
+
+
+@pytest.fixture(scope="module")
+def stocked(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a model, texts, and a registry in which both are scored: by `plop score` alone."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    folder = tmp_path_factory.mktemp("stocked")
+    qwen2().save_pretrained(folder / "model")
+    byte_tokenizer().save_pretrained(folder / "model")
+    texts = [f"text number {i}, of some words" for i in range(9)]
+    (folder / "texts.jsonl").write_text("".join(f'{{"text": "{text}"}}\n' for text in texts))
+    (folder / "texts.csv").write_text("text\n" + "".join(f'"{text}"\n' for text in texts))
+    pq.write_table(pa.table({"text": texts}), folder / "texts.parquet")
+    tasks = ["sample/math", *(str(folder / f"texts.{kind}") for kind in ("jsonl", "csv", "parquet"))]
+    with Registry(folder / "registry.db") as registry:
+        assert all(cell.run for cell in score_grid([str(folder / "model")], tasks, Request(samples=8), registry))
+    return folder
+
+
+def imported(words: list[str], folder: Path) -> str:
+    """The exit code of a command on what is stocked, and which of the heavy libraries it imported."""
+    places = {"MODEL": "model", "TEXTS": "texts.jsonl", "TEXTS.csv": "texts.csv", "TEXTS.parquet": "texts.parquet"}
+    words = [str(folder / places[word]) if word in places else word for word in words]
+    samples = [] if "--run" in words else ["--samples", "8"]
+    command = [*words, *samples, "--registry", str(folder / "registry.db")]
     probe = (
         "import sys; from typer.testing import CliRunner; from plop_cli.cli.app import app\n"
-        f"found = CliRunner().invoke(app, {common!r}, catch_exceptions=False)\n"
+        f"found = CliRunner().invoke(app, {command!r}, catch_exceptions=False)\n"
         f"print(found.exit_code, sorted({HEAVY} & set(sys.modules)))\n"
     )
-    first = [*common[:2], "--task", "sample/math", *common[-4:]] if "--run" in options else common
-    subprocess.run([sys.executable, "-m", "plop_cli", *first], check=True, capture_output=True)
-    if "--run" in options:  # a run from before: the anatomy is stored at its next use
-        subprocess.run([sys.executable, "-m", "plop_cli", *common], check=True, capture_output=True)
-    told = subprocess.run([sys.executable, "-c", probe], check=True, capture_output=True, text=True).stdout
-    assert told == "0 []\n"
+    return subprocess.run([sys.executable, "-c", probe], check=True, capture_output=True, text=True).stdout
+
+
+@pytest.mark.parametrize("words", [*RECOMMEND.values(), *SCORE.values()], ids=[*RECOMMEND, *SCORE])
+def test_what_is_stored_is_answered_without_torch(stocked: Path, words: list[str]) -> None:
+    assert imported(words, stocked) == "0 []\n"
+
+
+def test_the_anatomy_of_a_run_from_before_is_stored_at_its_next_use(stocked: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(stocked, tmp_path / "stocked")
+    with Registry(folder / "registry.db") as registry, registry._database.writing() as writer:
+        writer._connection.exec_driver_sql("DELETE FROM anatomies")
+    assert imported(RECOMMEND["a run"], folder) == "0 ['torch', 'transformers']\n"
+    assert imported(RECOMMEND["a run"], folder) == "0 []\n"
