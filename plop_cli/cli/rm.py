@@ -49,7 +49,7 @@ def rm(
         ids = [run.id for run in found] if named is None else list(named)
         if dry_run or not yes:
             err().print(history_table(found, [], width=err().width))
-            err().print(races_table(races))
+            err().print(races_table(races, width=err().width))
         if not dry_run and not yes:
             if not sys.stdin.isatty():
                 raise PlopError("nobody can be asked whether to remove these; give --yes")
