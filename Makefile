@@ -41,6 +41,7 @@ bench: $(READY)
 	$(BIN)/python benchmarks/early_stop.py
 	$(BIN)/python benchmarks/race.py
 	$(BIN)/python benchmarks/registry.py
+	$(BIN)/python benchmarks/hashing.py
 	$(BIN)/python benchmarks/report_size.py
 	$(BIN)/python benchmarks/texts.py
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/check.py

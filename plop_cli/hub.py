@@ -12,6 +12,7 @@ from contextvars import ContextVar
 from typing import Any, Literal
 
 from plop_cli.errors import PlopError
+from plop_cli.progress import says
 
 TIMEOUT = 8.0
 """Seconds to wait for the hub's answer. A machine without a way out must not keep anyone waiting."""
@@ -41,6 +42,7 @@ def ask(repo: str, revision: str | None, kind: Literal["model", "dataset"]) -> A
 
     Raises PlopError where the hub answers that there is no such repository or revision, or that it is closed.
     """
+    says(f"asking the hub for {repo}")
     from huggingface_hub import HfApi
     from huggingface_hub.errors import (  # type: ignore[attr-defined]  # HTTPError: its HTTP library's base class
         GatedRepoError,

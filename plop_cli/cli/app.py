@@ -29,10 +29,12 @@ from plop_cli.cli.report import report
 from plop_cli.cli.rm import rm
 from plop_cli.cli.score import score
 from plop_cli.cli.show import show
+from plop_cli.cli.status import status_line
 from plop_cli.cli.tasks import tasks
 from plop_cli.errors import PlopError
 from plop_cli.hub import Line, through
 from plop_cli.processes import rank
+from plop_cli.progress import says
 from plop_cli.version import __version__
 from plop_registry import RegistryError
 
@@ -88,8 +90,9 @@ class _Boundary(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         alone = _behind_the_first() if rank() else nullcontext()
-        with alone, through(Line()), warnings_of("plop_registry"):
+        with alone, status_line(), through(Line()), warnings_of("plop_registry"):
             try:
+                says("starting")
                 return super().invoke(ctx)
             except (PlopError, RegistryError) as error:
                 fail(error)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from plop_cli.cli.console import note, progress
+from plop_cli.cli.console import note
 
 if TYPE_CHECKING:
     from plop_cli.runs.grid import Cell
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
 
 def scored_cells(models: Sequence[str], tasks: Sequence[str], request: Request, registry: Registry) -> Iterator[Cell]:
-    """`score_grid` with progress and notes on stderr, torchrun's processes, and a malloc that keeps memory."""
+    """`score_grid` with notes on stderr, torchrun's processes, and a malloc that keeps memory."""
     from plop_cli.models.memory import keep_freed
     from plop_cli.processes import join
     from plop_cli.runs.grid import score_grid
 
     if request.loading.offload is None:
         keep_freed()
-    return score_grid(models, tasks, request, registry, show=progress, note=note, join=join)
+    return score_grid(models, tasks, request, registry, note=note, join=join)

@@ -14,6 +14,7 @@ from plop_cli.cli import options
 from plop_cli.cli.console import note, out, print_json
 from plop_cli.errors import PlopError
 from plop_cli.models.options import Loading
+from plop_cli.progress import says
 
 if TYPE_CHECKING:
     from plop_cli.checking.body import Body
@@ -71,6 +72,7 @@ def check(
         raise typer.BadParameter("give CONFIG, --targets, --target-regex or --all-linear", param_hint="CONFIG")
     if fix != (output is not None):
         raise typer.BadParameter("--fix writes a FILE (-o), and nothing else does", param_hint="--fix")
+    says("importing torch and transformers")
     from plop_cli import files
     from plop_cli.checking.body import body_of
     from plop_cli.checking.check import checked, model_of

@@ -146,6 +146,7 @@ def recommend(
     from plop_cli.placement.recommend import rule_of
     from plop_cli.runs import anatomies
     from plop_cli.runs.jobs import Request
+    from plop_cli.runs.revisions import names_of
     from plop_registry import Registry
 
     if by is Unit.module:
@@ -162,6 +163,7 @@ def recommend(
     parameters = None if budget is None else parse_count(budget)
     source = _source(model, loading, only_config=bool(targets))
     with Registry(registry) as store:
+        source = names_of(model, source, loading, store)[0]
         body = anatomies.anatomy_of(source, loading, store)
         rule = rule_of(sorted({module.type for module in body.modules}), architecture=body.architecture, **wanted)
         request = Request(**scoring, loading=loading, until=confidence, rule=rule)

@@ -17,6 +17,7 @@ from plop_cli.cli.formats import Format, FormatOption, emit
 from plop_cli.cli.groups import expanding
 from plop_cli.models.options import Loading
 from plop_cli.processes import rank
+from plop_cli.progress import says
 
 if TYPE_CHECKING:
     from plop_cli.runs.grid import Cell
@@ -155,6 +156,7 @@ def _print(cells: list[Cell], format: Format, *, by: str, alone: bool) -> None:
 
 
 def _list_modules(models: list[str], loading: Loading, include: list[str], format: Format) -> None:
+    says("importing torch and transformers")
     from plop_cli.models.loading import skeleton
     from plop_cli.models.source import identify
     from plop_cli.network.modules import linear_modules

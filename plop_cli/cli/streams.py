@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, TextIO
 
+from plop_cli.cli.status import hidden
 from plop_cli.errors import PlopError
 
 
@@ -16,7 +17,7 @@ class _Output(io.TextIOWrapper):
     """stdout: what its encoding has no character for is a question mark, and a full disk is said."""
 
     def write(self, text: str, /) -> int:
-        with _said():
+        with _said(), hidden(text):
             return super().write(text)
 
     def flush(self) -> None:
@@ -28,10 +29,9 @@ class _Remarks(io.TextIOWrapper):
     """stderr: where nobody can be told, nothing is said."""
 
     def write(self, text: str, /) -> int:
-        try:
+        with hidden(text), suppress(OSError):
             return super().write(text)
-        except OSError:
-            return len(text)
+        return len(text)
 
     def flush(self) -> None:
         with suppress(OSError):

@@ -8,34 +8,116 @@ import math
 import os
 import tempfile
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import partial
 from pathlib import Path
-from typing import Any
+from threading import Event
+from typing import Any, NamedTuple
 
+from blake3 import blake3
 from platformdirs import user_cache_path
 
 from plop_cli.errors import PlopError
+from plop_cli.progress import says
+
+SUFFIX = "-b3"
+"""What a revision by BLAKE3 ends in, so that it is told from one by SHA-256, as plop made them before, and a commit."""
+
+_BLOCK = 1 << 22
+
+Stamp = list[int]
+"""Size, times of change and inode of a file: another one, and it may hold something else."""
+
+
+class _Way(NamedTuple):
+    """How files are hashed, and where that is remembered: one file for both would be misread."""
+
+    memory: str
+    new: Callable[[], Any]
+    suffix: str
+
+
+_BLAKE3 = _Way("blake3.json", partial(blake3, max_threads=blake3.AUTO), SUFFIX)
+_SHA256 = _Way("stamps.json", hashlib.sha256, "")  # not hashes.json, which the first versions would misread
+
+_way = ContextVar("way", default=_BLAKE3)
+
+
+@contextmanager
+def formerly() -> Iterator[None]:
+    """Inside, revisions are what they were called before BLAKE3 came."""
+    before = _way.set(_SHA256)
+    try:
+        yield
+    finally:
+        _way.reset(before)
+
+
+def hash_text(text: str) -> str:
+    """A revision made of others."""
+    way = _way.get()
+    digest = way.new()
+    digest.update(text.encode())
+    return f"{digest.hexdigest()}{way.suffix}"
 
 
 def hash_files(files: Iterable[Path], root: Path) -> str:
-    """sha256 over names, as seen from `root`, and contents.
+    """The revision of files: a hash over their names, as seen from `root`, and contents.
 
-    Each file's own hash is remembered by path, and computed anew where its size, its inode or a time of change is not
-    what it was.
+    Each file's own hash is remembered by path, and computed anew where its stamp is not what it was. All cores hash,
+    several files at once. Raises PlopError where a file is changed meanwhile.
     """
-    memory = user_cache_path("plop") / "stamps.json"  # not hashes.json, which older versions would misread
+    way = _way.get()
+    memory = user_cache_path("plop") / way.memory
     known = _remembered(memory)
-    before, whole = dict(known), hashlib.sha256()
-    for file in files:
-        path, stat = str(file.resolve()), file.stat()
-        stamp = [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
-        if known.get(path, [])[:-1] != stamp:
-            with file.open("rb") as stream:
-                known[path] = [*stamp, hashlib.file_digest(stream, "sha256").hexdigest()]
-        whole.update(f"{file.relative_to(root).as_posix()}\0{known[path][-1]}\n".encode())
-    if known != before:
+    stamps = {file: stamp_of(file) for file in files}
+    paths = {file: str(file.resolve()) for file in stamps}
+    new = [file for file, path in paths.items() if known.get(path, [])[:-1] != stamps[file]]
+    if new:
+        hashes = zip(new, _hashed(new, sum(stamps[file][0] for file in new), way), strict=True)
+        check_unchanged({file: stamps[file] for file in new})
+        known |= {paths[file]: [*stamps[file], digest] for file, digest in hashes}
         _remember(memory, known)
-    return whole.hexdigest()
+    return hash_text("".join(f"{file.relative_to(root).as_posix()}\0{known[paths[file]][-1]}\n" for file in stamps))
+
+
+def stamp_of(file: Path) -> Stamp:
+    """What changes when a file does."""
+    stat = file.stat()
+    return [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
+
+
+def check_unchanged(stamps: Mapping[Path, Stamp]) -> None:
+    """Raise PlopError where a file no longer has its stamp."""
+    for file, stamp in stamps.items():
+        if not file.exists() or stamp_of(file) != stamp:
+            raise PlopError(f"{file} was changed while it was read; run this again once it is written")
+
+
+def _hashed(files: Sequence[Path], size: int, way: _Way) -> list[str]:
+    """The hash of each file's content. A file that is cut short meanwhile is no crash, as it were in a memory map."""
+    done, stopped = dict.fromkeys(files, 0), Event()
+
+    def hashed(file: Path) -> str:
+        digest, block = way.new(), bytearray(_BLOCK)
+        with file.open("rb", buffering=0) as stream:
+            while not stopped.is_set() and (read := stream.readinto(block)):
+                digest.update(memoryview(block)[:read])
+                done[file] += read
+        return str(digest.hexdigest())
+
+    what = files[0].name if len(files) == 1 else files[0].parent.name
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        running = [pool.submit(hashed, file) for file in files]
+        try:
+            while wait(running, timeout=0.1).not_done:
+                says(f"hashing {what}", sum(done.values()), size, "bytes")
+        finally:
+            stopped.set()  # where Ctrl-C ended the waiting
+    return [each.result() for each in running]
 
 
 def _remembered(memory: Path) -> dict[str, list[Any]]:

@@ -24,6 +24,7 @@ from plop_cli.models.pretrained import MOST_MODULES, pretrained, with_adapter, w
 from plop_cli.models.source import ModelSource
 from plop_cli.network.body import body
 from plop_cli.network.randomness import same_randomness
+from plop_cli.progress import says
 from plop_cli.quiet import quiet_transformers
 
 _NO_ADAPTER = {"adapter_kwargs": {"subfolder": "no-adapter"}}
@@ -53,6 +54,7 @@ def load(source: ModelSource, loading: Loading) -> tuple[torch.nn.Module, PreTra
     if source.load_in:
         wanted["quantization_config"] = quantization.config_for(source.load_in, dtype)
     _check_size(source, loading)
+    says(f"loading {source}")
     with same_randomness(cuda=loading.device.startswith("cuda")), _clear_errors(source):
         place = _tokenizer_of(source, folder)
         gguf_file = source.gguf_file if place == folder else None
@@ -75,6 +77,7 @@ def load(source: ModelSource, loading: Loading) -> tuple[torch.nn.Module, PreTra
         weakref.finalize(model, scratch.cleanup)
         trim_between_layers(model)
     for adapter in source.adapters:
+        says(f"merging {adapter.name}")
         with same_randomness(), _clear_errors(source):
             model = _merged(model, adapter)
     return model.eval(), tokenizer
@@ -127,6 +130,7 @@ def _merged(model: torch.nn.Module, adapter: Path) -> torch.nn.Module:
 def skeleton(source: ModelSource, loading: Loading = Loading()) -> torch.nn.Module:
     """The model on the meta device: every module and shape, no weight."""
     folder = _folder(source, only_config=True)
+    says(f"reading the configuration of {source}")
     with same_randomness(), _clear_errors(source):
         trusted = loading.trust_remote_code
         config = pretrained(
@@ -143,6 +147,7 @@ def _most(source: ModelSource) -> int:
 def _folder(source: ModelSource, *, only_config: bool = False) -> Path:
     if source.folder:
         return source.folder  # its files were looked at when it was found
+    says(f"fetching {source}")
     from huggingface_hub import snapshot_download
 
     wanted = [f for f in source.files if not only_config or f.endswith((".json", ".py"))]

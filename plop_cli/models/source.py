@@ -6,7 +6,6 @@ is for what must be scored.
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import re
 from collections import Counter
@@ -18,8 +17,9 @@ from plop_cli import hub
 from plop_cli.errors import PlopError
 from plop_cli.files import expanded
 from plop_cli.models import checkpoint, quantization, repository
-from plop_cli.models.fingerprints import count_elements, hash_files
+from plop_cli.models.fingerprints import Stamp, count_elements, hash_files, hash_text, stamp_of
 from plop_cli.models.options import Loading
+from plop_cli.progress import says
 
 DEMO = "demo"
 
@@ -33,8 +33,9 @@ class ModelSource:
     consists of `files`. `elements` counts the weights by dtype, as safetensors names them, and `tensors` the tensors
     that they are in (0 where that is not known). `quantization` names what they are quantized to, in the files or, with
     `load_in`, when they are loaded. `adapters` are the folders of the PEFT adapters that are merged into them, in this
-    order, `adapter_hash` the start of a hash of their files. `offline` says that the hub gave no answer: what loading
-    needs beside `folder` is in the cache or nowhere.
+    order, `adapter_hash` the start of a hash of their files. `stamps` are those of the files
+    here that the revision is a hash of. `offline` says that the hub gave no answer: what loading needs beside `folder`
+    is in the cache or nowhere.
     """
 
     id: str
@@ -51,6 +52,7 @@ class ModelSource:
     adapters: tuple[Path, ...] = ()
     adapter_hash: str | None = None
     offline: bool = False
+    stamps: dict[Path, Stamp] = field(default_factory=dict)
 
     def __str__(self) -> str:
         return f"{self.id}@{self.label}" if self.label else self.id
@@ -64,6 +66,7 @@ def identify(model: str, loading: Loading = Loading()) -> ModelSource:
     Raises PlopError where there is no such model or it holds no weights, where files of it cannot be read or are not to
     be trusted, or where it is quantized already.
     """
+    says(f"finding {model[:200]}")
     try:
         source = _find(model, loading)
         if loading.adapter is not None:
@@ -108,6 +111,7 @@ def _gguf(path: Path, name: str) -> ModelSource:
     layers = quantization.gguf_number(path, b".block_count")
     if layers is not None:
         checkpoint.check_count(path, "layers", layers)
+    stamps = {path: stamp_of(path)}
     return ModelSource(
         id=name,
         label=path.stem if name == DEMO else "",
@@ -116,6 +120,7 @@ def _gguf(path: Path, name: str) -> ModelSource:
         gguf_file=path.name,
         elements=Counter({"F16": 2 * path.stat().st_size}),  # at most: few quantizations go below 4 bits a weight
         quantization=quantization.name_of_gguf(path),
+        stamps=stamps,
     )
 
 
@@ -141,6 +146,7 @@ def _plain_folder(path: Path, loading: Loading) -> ModelSource:
     pickled = weights[0].suffix != ".safetensors"
     files = checkpoint.kept(path) + (sorted(path.glob("pytorch_model*.bin")) if pickled else [])
     more = [file for file in checkpoint.beside(path, weights, trusted=loading.trust_remote_code) if file not in files]
+    stamps = {file: stamp_of(file) for file in files + more}
     counts = [] if pickled else [count_elements(file) for file in weights]
     run = _run_of_checkpoint(path)
     return ModelSource(
@@ -152,6 +158,7 @@ def _plain_folder(path: Path, loading: Loading) -> ModelSource:
         tensors=sum(tensors for _, tensors in counts),
         pickled=pickled,
         quantization=_quantization(path / "config.json"),
+        stamps=stamps,
     )
 
 
@@ -162,7 +169,7 @@ def _with_code(revision: str, folder: Path, loading: Loading) -> str:
     for place in checkpoint.code_elsewhere(folder):
         code = expanded(place)
         pinned = hash_files(sorted(code.rglob("*.py")), code) if code.is_dir() else repository.commit(place)
-        revision = hashlib.sha256(f"{revision}\0{place}\0{pinned}".encode()).hexdigest()
+        revision = hash_text(f"{revision}\0{place}\0{pinned}")
     return revision
 
 
@@ -185,14 +192,16 @@ def _adapted(
         count_elements(weights)  # an error where it is cut short
     files = checkpoint.kept(adapter) + ([] if weights.is_file() else [pickle])
     more = [file for file in checkpoint.beside(adapter, [], trusted=loading.trust_remote_code) if file not in files]
+    stamps = {file: stamp_of(file) for file in files + more}
     own = _with_code(hash_files(files + more, adapter), adapter, loading)
-    together = hashlib.sha256(f"{base.adapter_hash}{own}".encode()).hexdigest() if base.adapters else own
+    together = hash_text(f"{base.adapter_hash}{own}") if base.adapters else own
     run, name = _run_of_checkpoint(adapter), adapter.resolve().name
     return replace(
         base,
         id=run or base.id,
         label=f"{base.label}+{name}" if base.adapters else name,
-        revision=hashlib.sha256(f"{base.revision}\0{own}".encode()).hexdigest(),
+        revision=hash_text(f"{base.revision}\0{own}"),
+        stamps=base.stamps | stamps,
         pickled=base.pickled or not weights.is_file(),
         adapters=(*base.adapters, adapter),
         adapter_hash=together[:16],

@@ -17,12 +17,14 @@ from plop_cli.models.quantization import package_of
 from plop_cli.models.source import ModelSource, identify
 from plop_cli.placement.recommend import Scores, StoredScores
 from plop_cli.processes import ALONE, Group, own_device, size
+from plop_cli.progress import says
 from plop_cli.racing.identity import Setting
 from plop_cli.racing.sources import Source, read
 from plop_cli.racing.tuning import RATES, grid
 from plop_cli.racing.watch import Watch
 from plop_cli.runs.exchange import keep
 from plop_cli.runs.identity import Identity, places
+from plop_cli.runs.revisions import names_of
 from plop_cli.scoring.settings import settings
 from plop_cli.texts.tasks import Task
 from plop_registry import Race, Registry
@@ -79,10 +81,12 @@ def start(
     device = own_device(resolve_device(asked.loading.device))
     with through(Line()):
         examples, test = _read(asked)
-        source = identify(asked.model, asked.loading)
+        found = identify(asked.model, asked.loading)
+        source = names_of(asked.model, found, asked.loading, registry)[0]
     loading, why = resolve_dtype(replace(asked.loading, device=device), source)
     if why:
         watch.note(why)
+    says("importing torch and transformers")
     from plop_cli.models.loading import load
     from plop_cli.network.anatomy import anatomy
     from plop_cli.racing.contestants import contestants, needs_scores

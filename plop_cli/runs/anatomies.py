@@ -7,6 +7,7 @@ from importlib.metadata import version
 
 from plop_cli.models.options import Loading
 from plop_cli.models.source import ModelSource
+from plop_cli.progress import says
 from plop_registry import Anatomy, Registry, RegistryError
 
 _BUILDER = "transformers"
@@ -20,6 +21,7 @@ def anatomy_of(source: ModelSource, loading: Loading, registry: Registry) -> Ana
     """
     if known := _known(source, registry):
         return known
+    says("importing torch and transformers")
     from plop_cli.models.loading import skeleton
     from plop_cli.network.anatomy import anatomy
 

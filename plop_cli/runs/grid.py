@@ -9,29 +9,26 @@ A model is loaded once, and only if one of its cells is not in the registry. A c
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from plop_cli.errors import PlopError
 from plop_cli.hub import Line, through
 from plop_cli.models.devices import resolve_device, resolve_dtype
+from plop_cli.models.fingerprints import check_unchanged
 from plop_cli.models.quantization import package_of
 from plop_cli.models.source import identify
 from plop_cli.processes import ALONE, Group, own_device, size
+from plop_cli.progress import says
 from plop_cli.runs.exchange import keep
 from plop_cli.runs.jobs import Job, Request, as_asked, stored
+from plop_cli.runs.revisions import names_of
 from plop_cli.texts.tasks import Task, load_task
 from plop_registry import Registry, RegistryError, Run
 
 if TYPE_CHECKING:
     from torch import nn
     from transformers import PreTrainedTokenizerBase
-
-
-Advance = Callable[[int, int], None]
-Show = Callable[[str], AbstractContextManager[Advance]]
-"""What shows progress: entered with what is being done, it gives a function of (tokens done, tokens in all)."""
 
 
 @dataclass(frozen=True)
@@ -51,14 +48,12 @@ def score_grid(
     request: Request,
     registry: Registry,
     *,
-    show: Show = lambda what: nullcontext(lambda done, total: None),
     note: Callable[[str], None] = lambda text: None,
     join: Callable[[], Group] = lambda: ALONE,
 ) -> Iterator[Cell]:
     """Yield a cell for every model and task, model by model, as soon as it is known.
 
     Args:
-        show: displays progress.
         note: is told what a user would not guess (a short source, a changed dtype).
         join: connects the processes that score together (`processes.join`); called if there is something to score. All
             walk the same grid, each scores its share, and only the first stores.
@@ -73,7 +68,7 @@ def score_grid(
     for model in wanted:
         try:
             with through(line):
-                source = identify(model, request.loading)
+                source, *others = names_of(model, identify(model, request.loading), request.loading, registry)
             loading, why = resolve_dtype(replace(request.loading, device=device), source)
             if why:
                 note(why)
@@ -85,14 +80,14 @@ def score_grid(
             if isinstance(task, str):
                 yield Cell(model, name, error=task)
                 continue
-            job = Job(model, source, loading, task, name, request)
+            job = Job(model, source, loading, task, name, request, tuple(others))
             known = scored.get(job.identity().key)
             if not request.force and (run := known or stored(job, registry)):
                 yield Cell(model, name, as_asked(job.identity(), run, registry, note), cached=True)
             else:
                 jobs.append(job)
         if jobs:
-            for job, cell in zip(jobs, _score(jobs, registry, show, join, alone), strict=True):
+            for job, cell in zip(jobs, _score(jobs, registry, join, alone), strict=True):
                 if cell.run:
                     scored[job.identity().key] = cell.run
                 yield cell
@@ -129,17 +124,16 @@ def _drawn(tasks: Sequence[str], request: Request, note: Callable[[str], None], 
     return drawn
 
 
-def _score(
-    jobs: Sequence[Job], registry: Registry, show: Show, join: Callable[[], Group], alone: bool
-) -> Iterator[Cell]:
+def _score(jobs: Sequence[Job], registry: Registry, join: Callable[[], Group], alone: bool) -> Iterator[Cell]:
     """The cells of jobs of one model, which is loaded once."""
+    says("importing torch and transformers")
     from plop_cli.models.loading import load
     from plop_cli.scoring.batches import RefusedText
 
     source, loading = jobs[0].source, jobs[0].loading
     try:
         group = join()
-        with show(f"loading {source}"), group.together():
+        with group.together():
             model, tokenizer = load(source, loading)
             if group.rank == 0:
                 registry.upgrade()  # before any work: a registry that cannot be written must not cost a forward pass
@@ -148,7 +142,7 @@ def _score(
         return
     for job in jobs:
         try:
-            yield _score_one(job, model, tokenizer, registry, show, group)
+            yield _score_one(job, model, tokenizer, registry, group)
         except RefusedText as error:
             remedy = "--skip-bad passes over such rows, --template makes text of them"
             yield Cell(job.model, job.task.id, error=f"{job.task.place(error.index)}: {error.reason} ({remedy})")
@@ -157,7 +151,7 @@ def _score(
 
 
 def _score_one(
-    job: Job, model: nn.Module, tokenizer: PreTrainedTokenizerBase, registry: Registry, show: Show, group: Group
+    job: Job, model: nn.Module, tokenizer: PreTrainedTokenizerBase, registry: Registry, group: Group
 ) -> Cell:
     from plop_cli.scoring.score import score
 
@@ -165,23 +159,23 @@ def _score_one(
     key = job.identity().key
     if set(group.gather(key)) != {key}:
         raise PlopError("the processes do not see the same weights and texts; give all the same files")
-    with show(f"{job.source} on {job.task.id}") as advance:
-        scores = score(
-            model,
-            tokenizer,
-            job.task.texts,
-            max_length=request.max_length,
-            batch_tokens=request.batch_tokens,
-            seed=request.seed,
-            chat=request.chat,
-            include=request.include,
-            on=request.on,
-            skip_bad=request.skip_bad,
-            until=request.until,
-            rule=request.rule,
-            progress=advance,
-            group=group,
-        )
+    scores = score(
+        model,
+        tokenizer,
+        job.task.texts,
+        max_length=request.max_length,
+        batch_tokens=request.batch_tokens,
+        seed=request.seed,
+        chat=request.chat,
+        include=request.include,
+        on=request.on,
+        skip_bad=request.skip_bad,
+        until=request.until,
+        rule=request.rule,
+        progress=lambda done, total: says(f"scoring {job.source} on {job.task.id}", done, total, "tokens"),
+        group=group,
+    )
+    check_unchanged(job.source.stamps)
     packages = ["peft" if job.source.adapters else None, package_of(job.source.quantization)]
     identity = job.identity(len(scores.matrix.texts), skipped=scores.settings.get("skip_bad", False))
     run = identity.run(scores, [name for name in packages if name])

@@ -56,14 +56,19 @@ class Job:
     given: str
     """The task as it was asked for."""
     request: Request
+    others: tuple[ModelSource, ...] = ()
+    """The source under other names of its revision, which runs may have too (`revisions.names_of`)."""
 
-    def identity(self, samples: int | None = None, *, skipped: bool = False) -> Identity:
+    def identity(
+        self, samples: int | None = None, *, skipped: bool = False, source: ModelSource | None = None
+    ) -> Identity:
         """What the run of the first `samples` texts, or of all, is known by; `skipped`: some were passed over."""
         task, request = replace(self.task, texts=self.task.texts[:samples]), self.request
+        source = source or self.source
         return Identity(
-            model_id=self.source.id,
-            model_label=self.source.label,
-            model_revision=self.source.revision,
+            model_id=source.id,
+            model_label=source.label,
+            model_revision=source.revision,
             task=task,
             settings=settings(
                 samples=len(task.texts),
@@ -74,15 +79,17 @@ class Job:
                 include=request.include,
                 on=request.on,
                 skipped=skipped,
-                quantization=self.source.quantization,
-                adapter=self.source.adapter_hash,
+                quantization=source.quantization,
+                adapter=source.adapter_hash,
             ),
-            places=places(self.source, self.given),
+            places=places(source, self.given),
         )
 
     def identities(self, samples: int | None = None) -> list[Identity]:
         """What a run that answers may be known by: where texts may be passed over, some may have been or none."""
-        return [self.identity(samples, skipped=skipped) for skipped in (False, True)[: 1 + self.request.skip_bad]]
+        ways = (False, True)[: 1 + self.request.skip_bad]
+        sources = (self.source, *self.others)
+        return [self.identity(samples, skipped=skipped, source=source) for source in sources for skipped in ways]
 
 
 def stored(job: Job, registry: Registry) -> Run | None:
@@ -92,9 +99,10 @@ def stored(job: Job, registry: Registry) -> Run | None:
         return next(filter(None, (registry.find(identity.key) for identity in job.identities())), None)
     ids = text_ids(job.task.texts)
     wanted = [identity.settings for identity in job.identities(samples=0)]
+    of_model = [run for source in (job.source, *job.others) for run in registry.runs(revision=source.revision)]
     fit = (
         run
-        for run in sorted(registry.runs(revision=job.source.revision), key=lambda run: run.samples)
+        for run in sorted(of_model, key=lambda run: run.samples)
         if run.task_id == job.task.id and run.settings | {"samples": 0} in wanted
     )
     for run, matrix in (whole for known in fit for whole in registry.whole([known])):

@@ -16,6 +16,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from plop_cli.errors import PlopError
+from plop_cli.progress import says
 from plop_cli.scoring.chat import render
 from plop_cli.texts.text import Answered, Message, Text
 
@@ -101,6 +102,7 @@ def tokenize(
     Raises PlopError where a chat template is needed and the tokenizer has none, RefusedText where the template refuses
     a conversation, or a text has no answer to mark; with `skip_bad` such texts get no tokens instead.
     """
+    says(f"tokenizing {len(texts)} texts")
     written = _written(tokenizer, texts, chat, on)
     if on == "answers" and not getattr(tokenizer, "is_fast", False):
         raise PlopError("the tokenizer does not tell where tokens are in a text; leave out --on answers")

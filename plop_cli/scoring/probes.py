@@ -15,6 +15,7 @@ from plop_cli.method import nfn
 from plop_cli.network import experts
 from plop_cli.network.modules import LinearModule, Part
 from plop_cli.network.offload import fetched
+from plop_cli.progress import says
 from plop_cli.scoring import own_forward
 
 
@@ -42,6 +43,7 @@ def operators(
 
     `sizes` is what `own_forward.input_sizes` found.
     """
+    says(f"probing {len(modules)} modules")
     probed: list[Operator] = []
     probes = cache(partial(nfn.unit_probes, seed=seed))
     for module in modules:

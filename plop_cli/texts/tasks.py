@@ -17,6 +17,7 @@ from importlib import resources
 from typing import Any
 
 from plop_cli.errors import PlopError
+from plop_cli.progress import says
 from plop_cli.texts.folders import find
 from plop_cli.texts.formats import FORMATS
 from plop_cli.texts.presets import PRESETS, SAMPLES
@@ -84,6 +85,7 @@ def load_task(
         raise PlopError(f"--seed is {seed}; give 0 or more")
     if column is not None and template is not None:
         raise PlopError("--column and --template both say what the text is; give one of them")
+    says("" if task == "-" else f"reading {task[:200]}")  # whoever types texts sees them
     found = None if task in SAMPLES or task in PRESETS or task == "-" else find(task)
     with unchanged(found) if found else nullcontext():
         if found:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from plop_registry.races import Lap as Lap
     from plop_registry.races import Race as Race
     from plop_registry.races import race_key as race_key
+    from plop_registry.revisions import Former as Former
     from plop_registry.runs import ModuleScore as ModuleScore
     from plop_registry.runs import PartScore as PartScore
     from plop_registry.runs import Run as Run
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 _HOME = {
     "Anatomy": "anatomy",
     "Entry": "races",
+    "Former": "revisions",
     "Lap": "races",
     "ModuleScore": "runs",
     "PartScore": "runs",
@@ -55,6 +57,7 @@ _HOME = {
 __all__ = [
     "Anatomy",
     "Entry",
+    "Former",
     "Lap",
     "ModuleScore",
     "PartScore",

@@ -174,6 +174,16 @@ class AnatomyRow(Base, table=True):
     packed: bytes = Field(sa_type=LargeBinary)
 
 
+class RevisionRow(Base, table=True):
+    """What the weights of this revision were called before: a `Former`."""
+
+    __tablename__ = "revisions"
+
+    revision: str = Field(primary_key=True)
+    former: str
+    former_adapter: str | None = None
+
+
 class RaceRow(Base, table=True):
     """A race; `number` is what the tables below refer to, `id` is the hash that people see.
 
@@ -245,5 +255,5 @@ def _table(row: type[Base]) -> Table:
 
 META, MODELS, TASKS, RUNS = _table(MetaRow), _table(ModelRow), _table(TaskRow), _table(RunRow)
 TYPE_SCORES, MODULE_SCORES, SAMPLE_MATRICES = _table(TypeRow), _table(ModuleRow), _table(MatrixRow)
-ANATOMIES = _table(AnatomyRow)
+ANATOMIES, REVISIONS = _table(AnatomyRow), _table(RevisionRow)
 RACES, ENTRIES, LAPS = _table(RaceRow), _table(EntryRow), _table(LapRow)

@@ -31,6 +31,7 @@ from plop_registry.matrix import SampleMatrix
 from plop_registry.migrations import HEAD
 from plop_registry.racestore import Races, add_line
 from plop_registry.references import candidates, damaged, meant
+from plop_registry.revisions import Revisions
 from plop_registry.runs import Run, id_of
 from plop_registry.transfer import to_line
 
@@ -299,6 +300,11 @@ class Registry:
     def races(self) -> Races:
         """The races, kept beside the runs."""
         return Races(self._connected)
+
+    @cached_property
+    def revisions(self) -> Revisions:
+        """The names that revisions of weights had before."""
+        return Revisions(self._connected)
 
     @contextmanager
     def _connected(self, write: bool) -> Iterator[Connection | None]:

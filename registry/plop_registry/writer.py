@@ -9,7 +9,7 @@ from sqlalchemy import Table, bindparam, delete, exists, insert, select, update
 
 from plop_registry.queries import BATCH, Reader, Stored
 from plop_registry.runs import Run, seal_of
-from plop_registry.schema import ANATOMIES, MODELS, MODULE_SCORES, RUNS, SAMPLE_MATRICES, TASKS, TYPE_SCORES
+from plop_registry.schema import ANATOMIES, MODELS, MODULE_SCORES, REVISIONS, RUNS, SAMPLE_MATRICES, TASKS, TYPE_SCORES
 
 _CHUNK = 500  # ids in one IN (...), well under every database's limit
 _OWN_COLUMNS = {column.name for column in RUNS.c} - {"number", "model", "task", "skipped", "warnings", "parts", "seal"}
@@ -67,6 +67,7 @@ class Writer(Reader):
             self._connection.execute(delete(table).where(~exists().where(reference == table.c.id)))
         known = select(MODELS.c.revision)
         self._connection.execute(delete(ANATOMIES).where(ANATOMIES.c.model_revision.not_in(known)))
+        self._connection.execute(delete(REVISIONS).where(REVISIONS.c.former.not_in(known)))
         return removed
 
     def keep_anatomy(self, revision: str, transformers: str, packed: bytes) -> None:

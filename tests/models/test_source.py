@@ -8,9 +8,11 @@ import shutil
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from blake3 import blake3
 
 from plop_cli.errors import PlopError
 from plop_cli.models import devices, fingerprints
@@ -74,7 +76,7 @@ def test_a_checkpoint_is_a_revision_of_the_run_it_lies_in(copy: Path, tmp_path: 
 def test_hashes_are_computed_once_and_again_after_a_change(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     revision = identify(str(copy)).revision
     with monkeypatch.context() as patch:
-        patch.setattr(fingerprints.hashlib, "file_digest", lambda *_: pytest.fail("hashed again"))
+        patch.setattr(fingerprints, "_hashed", lambda *_: pytest.fail("hashed again"))
         assert identify(str(copy)).revision == revision
     weights = copy / "model.safetensors"
     content = bytearray(weights.read_bytes())
@@ -82,6 +84,44 @@ def test_hashes_are_computed_once_and_again_after_a_change(copy: Path, monkeypat
     weights.write_bytes(content)
     os.utime(weights, ns=(1, 1))
     assert identify(str(copy)).revision != revision
+
+
+def test_a_file_is_hashed_as_blake3_has_it_and_older_versions_memory_is_left_alone(tmp_path: Path) -> None:
+    """With more than one block, and beside an empty file."""
+    (tmp_path / "cache" / "plop").mkdir(parents=True)
+    (tmp_path / "cache" / "plop" / "stamps.json").write_text("{}")
+    large, empty = tmp_path / "large", tmp_path / "empty"
+    large.write_bytes(bytes(range(256)) * 40_000)
+    empty.touch()
+    lines = [f"{file.name}\0{blake3(file.read_bytes()).hexdigest()}\n" for file in (large, empty)]
+    expected = blake3("".join(lines).encode()).hexdigest() + fingerprints.SUFFIX
+    assert fingerprints.hash_files([large, empty], tmp_path) == expected
+    assert (tmp_path / "cache" / "plop" / "stamps.json").read_text() == "{}"
+
+
+@pytest.mark.parametrize("change", ["grows", "is cut short", "is replaced", "vanishes"])
+def test_a_file_that_is_changed_while_it_is_hashed_is_said(
+    copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    weights = copy / "model.safetensors"
+    hashed = fingerprints._hashed
+
+    def changing(*given: Any) -> list[str]:
+        found = hashed(*given)
+        content = weights.read_bytes()
+        if change == "is replaced":
+            shutil.copy(weights, tmp_path / "other")
+            (tmp_path / "other").replace(weights)
+        elif change == "vanishes":
+            weights.unlink()
+        else:
+            weights.write_bytes(content + b"0" if change == "grows" else content[:-1])
+        return found
+
+    monkeypatch.setattr(fingerprints, "_hashed", changing)
+    with pytest.raises(PlopError, match=r"model\.safetensors was changed while it was read; run this again"):
+        identify(str(copy))
+    assert not (tmp_path / "cache").exists()
 
 
 def test_a_loaded_model_is_whole_and_in_evaluation_mode(saved: Path) -> None:

@@ -15,7 +15,7 @@ import sys
 import tracemalloc
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner, Result
 
 from plop_cli.cli.app import app
+from plop_cli.progress import watched
 from plop_cli.runs.exchange import keep
 from plop_cli.runs.grid import score_grid
 from plop_cli.runs.jobs import Request
@@ -546,15 +547,12 @@ def test_a_registry_that_is_deleted_while_a_run_is_scored_costs_no_run(tmp_path:
     byte_tokenizer().save_pretrained(tmp_path / "model")
     file = tmp_path / "registry.db"
 
-    @contextmanager
-    def deleting(what: str) -> Iterator[Callable[[int, int], None]]:
-        if " on " in what:  # scoring begins
-            file.unlink()
-        yield lambda done, total: None
+    def deleting(what: str, *_: object) -> None:
+        if what.startswith("scoring "):
+            file.unlink(missing_ok=True)
 
-    with Registry(file) as registry:
-        cells = score_grid([str(tmp_path / "model")], ["sample/math"], Request(samples=2), registry, show=deleting)
-        (cell,) = cells
+    with Registry(file) as registry, watched(deleting):
+        (cell,) = score_grid([str(tmp_path / "model")], ["sample/math"], Request(samples=2), registry)
     (kept,) = tmp_path.glob("plop-run-*.jsonl")
     assert "was deleted or replaced while it was in use" in str(cell.error)
     assert f"the run is kept in {kept} (plop import)" in str(cell.error)

@@ -14,7 +14,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 
 ORDER = (
-    ("version", "errors", "names", "words", "printable", "plop_registry"),
+    ("version", "errors", "names", "words", "printable", "progress", "plop_registry"),
     ("files", "hub", "quiet", "processes"),
     ("method",),
     ("texts", "network"),
