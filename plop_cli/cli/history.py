@@ -81,7 +81,7 @@ def _races(filters: Filters, limit: int, format: Format, registry: str | None) -
             note(f"no such races in {store.url}; plop race adds them")
     emit(
         format,
-        table=lambda width: races_table(races),
+        table=lambda width: races_table(races, width=width),
         document=lambda: races_rows(races),
         rows=lambda: races_rows(races),
         markdown=lambda: rows.to_markdown(races_grid(races)),

@@ -18,6 +18,7 @@ from plop_cli.cli.groups import expanding
 from plop_cli.models.options import Loading
 from plop_cli.processes import rank as own_rank
 from plop_cli.racing.watch import Watch
+from plop_cli.words import counted
 from plop_registry import Entry, Lap
 
 
@@ -129,30 +130,37 @@ class _Lines(Watch):
     """Notes, and a line for each lap."""
 
     def __init__(self) -> None:
-        self._laps, self._seconds, self._done = 0, 0.0, 0
-        self._began = time.monotonic()
+        self._laps = self._done = self._steps = self._stepped = 0
+        self._seconds, self._began = 0.0, time.monotonic()
 
     def note(self, text: str) -> None:
         note(text)
 
-    def estimate(self, seconds: float, laps: int) -> None:
-        self._laps, self._seconds, self._began = laps, seconds, time.monotonic()
-        self.note(f"{laps} laps to run at most, about {_duration(seconds)}")
+    def estimate(self, seconds: float, laps: int, steps: int) -> None:
+        self._laps, self._steps, self._seconds, self._began = laps, steps, seconds, time.monotonic()
+        less = "fewer where somebody drops out, more where the best learning rate is at an end of the grid"
+        self.note(f"{counted(laps, 'lap')} to run, about {_duration(seconds)}; {less}")
 
     def finish(self, entry: Entry, lap: Lap) -> None:
-        self._done += 1
+        self._count(lap)
         tested = f", test loss {lap.test.mean():.4f}" if len(lap.test) else ""
         loss = "diverged" if lap.diverged else f"loss {lap.train[-1]:.4f}{tested}"
         what = f"{entry.name}, rate {lap.rate:g}, seed {lap.seed}, {lap.steps} steps"
-        self.note(f"lap {self._done} of {self._laps}: {what}: {loss}")
+        self.note(f"lap {self._done} of {max(self._laps, self._done)}: {what}: {loss}")
+
+    def _count(self, lap: Lap) -> None:
+        self._done, self._stepped = self._done + 1, self._stepped + lap.steps
 
     def drop(self, entry: Entry) -> None:
         self.note(f"{entry.name} is behind beyond chance, and drops out")
 
     @property
     def left(self) -> str:
-        """The time that is left, by what is done of the estimate."""
-        return _duration(max(0.0, self._seconds - (time.monotonic() - self._began)))
+        """The time that is left: by the pace so far, before the first lap is run by the estimate."""
+        past = time.monotonic() - self._began
+        if not self._stepped:
+            return _duration(max(0.0, self._seconds - past))
+        return _duration(past * max(0, self._steps - self._stepped) / self._stepped)
 
 
 class _Table(_Lines):
@@ -185,7 +193,7 @@ class _Table(_Lines):
         return step
 
     def finish(self, entry: Entry, lap: Lap) -> None:
-        self._done += 1
+        self._count(lap)
         if len(lap.test):
             self._show(entry, tested=f"{lap.test.mean():.4f}")
 
@@ -194,7 +202,7 @@ class _Table(_Lines):
 
         empty = dict.fromkeys(("name", "rate", "seed", "step", "loss", "now", "tested"), "")
         self._rows[entry.name] = {**self._rows.get(entry.name, empty), "name": entry.name, **cells}
-        title = f"lap {self._done + 1} of {self._laps}, about {self.left} left"
+        title = f"lap {self._done + 1} of {max(self._laps, self._done + 1)}, about {self.left} left"
         self._live.update(lap_table(self._rows.values(), title))
 
 

@@ -42,23 +42,24 @@ def rm(
         raise typer.BadParameter("give RUNs to remove, or filters, one of the two", param_hint="RUN")
     with Registry(registry) as store:
         meant = {each: race_meant(store, each) for each in runs or ()}
-        races = list({race.id: race for race in meant.values() if race}.values())
+        races = dict.fromkeys(race for race in meant.values() if race)
         named = dict.fromkeys(store.resolve(each) for each, race in meant.items() if not race) if runs else None
         # Damaged ones can be removed too: they are told, as everywhere, but have no row.
         found = find_runs(store, filters) if named is None else [run for run in store.runs() if run.id in named]
         ids = [run.id for run in found] if named is None else list(named)
+        raced = [race for race in store.races.all() if race.id in races]
         if dry_run or not yes:
             err().print(history_table(found, [], width=err().width))
-            err().print(races_table(races))
+            err().print(races_table(raced, width=err().width))
         if not dry_run and not yes:
             if not sys.stdin.isatty():
                 raise PlopError("nobody can be asked whether to remove these; give --yes")
             also = f" and {counted(len(races), 'race')}" if races else ""
             typer.confirm(printable(f"Remove {len(ids)} of the runs{also} in {store.url}?"), abort=True, err=True)
         names = {run.id: f" {run.model_name}/{run.task_name}" for run in found}
-        names |= {race.id: f" {race.model_id} on {race.data_id}" for race in races}
-        removed = 0 if dry_run else store.remove(ids) + store.races.remove(race.id for race in races)
-    for each in (*ids, *(race.id for race in races)):
+        names |= {race.id: f" {race.model_id} on {race.data_id}" for race in raced}
+        removed = 0 if dry_run else store.remove(ids) + store.races.remove(races)
+    for each in (*ids, *races):
         say(f"{each}{names.get(each, '')}")
     also = f" and {counted(len(races), 'race')}" if races else ""
     say(f"{counted(len(ids), 'run')}{also} would be removed" if dry_run else f"{removed} removed")

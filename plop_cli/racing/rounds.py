@@ -154,7 +154,7 @@ class Rounds:
         return lap
 
     def _estimate(self, seeds: int, rates: Sequence[float]) -> None:
-        """Say how long it takes at most, by the pace of a few steps."""
+        """Say how long it takes, by the pace of a few steps."""
         trainings, steps = longest(rates, self._steps)
         many = len(self._placements)
         laps = many * (trainings + seeds - 1) - len(self._laps)
@@ -164,4 +164,4 @@ class Rounds:
         step, example = self._trainer.pace(next(iter(self._placements.values())))
         data = self._trainer.data
         measured = many * (trainings * len(data.validation) + seeds * len(data.test))
-        self._watch.estimate((steps * step + measured * example) / self._group.size, laps)
+        self._watch.estimate((steps * step + measured * example) / self._group.size, laps, steps)

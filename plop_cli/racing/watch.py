@@ -13,8 +13,8 @@ class Watch:
     def note(self, text: str) -> None:
         """Something that a user would not guess."""
 
-    def estimate(self, seconds: float, laps: int) -> None:
-        """How long the laps that are still to be run will take at most."""
+    def estimate(self, seconds: float, laps: int, steps: int) -> None:
+        """How long the laps still to be run, of so many steps in all, will take where no grid of rates is widened."""
 
     def begin(self, entry: Entry, rate: float, seed: int, steps: int) -> Callable[[int, float], None]:
         """A lap begins; what is returned is told of each of its steps: the number, from 1, and the loss."""

@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 
 from plop_cli.errors import PlopError
 from plop_cli.runs.axes import AXES, in_training_order
-from plop_registry import Race, Registry, RegistryError, Run, SampleMatrix
+from plop_registry import Race, Registry, Run, SampleMatrix
 
 _HELD = {"model": ["task"], "task": ["model"], "revision": ["model", "task"], "dtype": ["model", "task"]}
 """For each axis of a comparison, those on which all of its runs must be at one place."""
@@ -71,19 +71,19 @@ def run_or_race(registry: Registry, reference: str) -> Run | Race:
 
     Raises RegistryError where it means neither, PlopError where it means both.
     """
-    return race_meant(registry, reference) or registry.get(reference)
+    race = race_meant(registry, reference)
+    return registry.races.get(race) if race else registry.get(reference)
 
 
-def race_meant(registry: Registry, reference: str) -> Race | None:
-    """The race that `reference` means; None where it means none. PlopError where it means a run too."""
+def race_meant(registry: Registry, reference: str) -> str | None:
+    """The id of the race that `reference` means; None where it means none. PlopError where it means a run too."""
     if not registry.races.meant_by(reference):
         return None
-    race = registry.races.get(reference)
-    try:
-        run_id = registry.resolve(reference)
-    except RegistryError:
-        return race
-    raise PlopError(f"{reference!r} fits the run {run_id} and the race {race.id}; give more digits")
+    race = registry.races.resolve(reference)
+    if runs := registry.meant_by(reference):
+        also = f"the run {runs[0]}" if len(runs) == 1 else f"{len(runs)} runs"
+        raise PlopError(f"{reference!r} fits the race {race} and {also}; give more digits")
+    return race
 
 
 def newest_first(runs: Sequence[Run]) -> list[Run]:

@@ -15,7 +15,7 @@ from plop_cli.placement.trainers.python import call
 from plop_cli.racing.sentences import answer, notes, plus_minus, verdict
 from plop_cli.racing.verdicts import Standing, baseline_of, stand, winner
 from plop_cli.tables import fit
-from plop_cli.tables.fit import drop, fitted
+from plop_cli.tables.fit import cut, drop, fitted, wrap
 from plop_cli.tables.plain import CHOSEN, plain_table
 from plop_cli.tables.rows import Row
 from plop_registry import Race
@@ -57,7 +57,8 @@ def _cells(race: Race, each: Standing) -> dict[str, str]:
 def _standings(grid: Sequence[Mapping[str, str]], width: int) -> Table:
     words = ("", "contestant", "types", "verdict")
     headers = [name if name in words else f">{name}" for name in grid[0]]
-    return fitted(headers, [fit.Row(row) for row in grid], width, drop("types", "seeds", "rate", "rank"))
+    give = [*drop("types"), *wrap("verdict"), *drop("seeds", "rate", "rank")]
+    return fitted(headers, [fit.Row(row) for row in grid], width, give)
 
 
 def race_document(race: Race) -> dict[str, Any]:
@@ -97,12 +98,11 @@ def _row(each: Standing) -> Row:
     }
 
 
-def races_table(races: Sequence[Race]) -> RenderableType:
+def races_table(races: Sequence[Race], *, width: int = 120) -> RenderableType:
     """A row for each race, newest first."""
-    table = plain_table("race", "when", "model", "examples", "contestants", ">steps", ">laps", "best")
-    for row in races_grid(races):
-        table.add_row(*row.values())
-    return table if races else Group()
+    headers = ("race", "when", "model", "examples", "contestants", ">steps", ">laps", "best")
+    give = [*wrap("contestants"), *drop("steps"), *cut("examples", "model")]
+    return fitted(headers, [fit.Row(row) for row in races_grid(races)], width, give) if races else Group()
 
 
 def races_grid(races: Iterable[Race]) -> list[dict[str, str]]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import struct
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 _HEADER = struct.Struct("<8sIII")  # magic, steps, validation examples, test examples
 _MAGIC = b"ploplap1"
 _ARRAYS = ("train", "validation", "test")
+_LARGEST = 1 << 28
+"""Bytes of losses that a lap has at most: no more is unpacked, whatever its header says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,15 +99,23 @@ class Lap:
 
     @classmethod
     def unpack(cls, packed: bytes, sha256: str, **content: Any) -> Lap:
-        """The lap whose `raw`, compressed by zlib, is `packed`; RegistryError where it is not what was stored."""
+        """The lap whose `raw`, compressed by zlib, is `packed`; RegistryError where it is not what was stored.
+
+        No more is unpacked than the header says.
+        """
         import numpy as np
 
+        stream = zlib.decompressobj()
         try:
-            raw = zlib.decompress(packed)
-            magic, *lengths = _HEADER.unpack_from(raw)
+            head = stream.decompress(packed, _HEADER.size)
+            magic, *lengths = _HEADER.unpack(head)
+            size = 4 * sum(lengths)
+            if magic != _MAGIC or size > _LARGEST:
+                raise RegistryError("a lap is damaged (its header does not fit)")
+            raw = head + stream.decompress(stream.unconsumed_tail, size + 1)
         except (zlib.error, struct.error) as error:
             raise RegistryError(f"a lap is damaged ({error})") from error
-        if magic != _MAGIC or len(raw) != _HEADER.size + 4 * sum(lengths):
+        if len(raw) != _HEADER.size + size or not stream.eof or stream.unused_data:
             raise RegistryError("a lap is damaged (its size does not fit its header)")
         arrays, offset = list[Any](), _HEADER.size
         for length in lengths:
@@ -158,6 +168,17 @@ class Race:
     def laps_of(self, entry: Entry) -> list[Lap]:
         """The trainings of a contestant."""
         return [lap for lap in self.laps if lap.adapters == entry.adapters]
+
+    def problems(self) -> Iterator[str]:
+        """What of the race contradicts the rest of it."""
+        key = race_key(model_revision=self.model_revision, data_hash=self.data_hash, settings=self.settings)
+        if key != self.key:
+            yield "its content does not match its key"
+        for lap in self.laps:
+            lengths = [len(getattr(lap, name)) for name in _ARRAYS]
+            fit = (lengths[0] <= lap.steps, lengths[1] in (0, self.validation), lengths[2] in (0, self.test))
+            if not all(fit):
+                yield f"the lap of {lap.adapters}, rate {lap.rate:g}, seed {lap.seed} has losses of other examples"
 
     def content(self) -> dict[str, Any]:
         """The race without entries and laps."""

@@ -8,16 +8,17 @@ with Registry() as registry:
 from __future__ import annotations
 
 import base64
-import json
+import logging
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from plop_registry.errors import RegistryError
 from plop_registry.races import Lap, Race, entry_content, entry_from
+from plop_registry.references import damaged
 from plop_registry.runs import canonical
 from plop_registry.transfer import from_line as run_from_line
 
@@ -27,15 +28,21 @@ if TYPE_CHECKING:
     from plop_registry.racetables import RaceTables
     from plop_registry.writer import Writer
 
+_log = logging.getLogger("plop_registry")
+
 FORMAT = 1
 _MARK = '"race_id":'
 
 
 class Races:
-    """What of `Registry` is about races. Every method raises RegistryError for what a user can mend."""
+    """What of `Registry` is about races. Every method raises RegistryError for what a user can mend.
+
+    As with runs, what is read is verified, and a damaged race is left out and named in a warning.
+    """
 
     def __init__(self, connected: Callable[[bool], AbstractContextManager[Connection | None]]) -> None:
         self._connected = connected
+        self._named: set[str] = set()
 
     def add(self, race: Race) -> bool:
         """Store what of a race is not stored yet, in one transaction: entries, laps, itself; whether that was any."""
@@ -43,7 +50,7 @@ class Races:
             return tables.add(race)
 
     def find(self, key: str) -> Race | None:
-        """The race with this key (`race_key`), whole; None where there is none."""
+        """The race with this key (`race_key`), whole; None where there is none that is sound."""
         with self._reading() as tables:
             found = tables.races([key[:16]]) if tables else []
         return next((race for race in found if race.key == key), None)
@@ -84,15 +91,22 @@ class Races:
             ids = tables.ids() if tables else []
         return [each for each in ids if len(reference) > 3 and each.startswith(reference.lower())]
 
-    def get(self, reference: str) -> Race:
-        """The race that `reference`, an id or its first digits, means; RegistryError where there is not just one."""
+    def resolve(self, reference: str) -> str:
+        """The id of the one race that `reference` means, damaged or not; RegistryError where there is not just one."""
         found = self.meant_by(reference)
         if len(found) != 1:
             count = f"fits {len(found)} races; give more digits" if found else "is no race (plop history --kind race)"
             raise RegistryError(f"{reference!r} {count}")
+        return found[0]
+
+    def get(self, reference: str) -> Race:
+        """The race that `reference`, an id or its first digits, means; RegistryError where not just one, or damaged."""
+        race_id = self.resolve(reference)
         with self._reading() as tables:
-            assert tables is not None
-            return tables.races(found)[0]
+            found = tables.races([race_id]) if tables else []
+        if not found:
+            raise RegistryError(damaged([race_id], "race"))
+        return found[0]
 
     def remove(self, ids: Iterable[str]) -> int:
         """Delete races by their whole ids; how many there were."""
@@ -107,7 +121,11 @@ class Races:
             else:
                 from plop_registry.racetables import RaceTables
 
-                yield RaceTables(connection)
+                yield (tables := RaceTables(connection))
+                found = [each for each in tables.damaged if each not in self._named]
+                if found:
+                    self._named.update(found)
+                    _log.warning(damaged(found, "race"))
 
     @contextmanager
     def _writing(self) -> Iterator[RaceTables]:
@@ -142,23 +160,30 @@ def to_line(race: Race) -> str:
 
 
 def from_line(line: str) -> Race:
-    """The race of a line; RegistryError saying what is wrong with a damaged one."""
+    """The race of a line; RegistryError saying what is wrong with a damaged one.
+
+    The line is checked from the outside in: types and ranges, then the laps, then each part against the others.
+    """
+    from plop_registry.racewire import read
+
+    content = read(line)
+    race_id = content.pop("race_id")
     try:
-        content: dict[str, Any] = json.loads(line)
-        if content.pop("format") != FORMAT:
-            raise RegistryError("written by another plop; pip install --upgrade plop-cli")
-        race_id = content.pop("race_id")
-        laps = [Lap.unpack(**{**lap, "packed": base64.b64decode(lap["packed"])}) for lap in content.pop("laps")]
+        laps = [
+            Lap.unpack(**lap | {"packed": base64.b64decode(lap["packed"], validate=True)}) for lap in content["laps"]
+        ]
         race = Race(
-            **{
-                **content,
+            **content
+            | {
                 "created_at": datetime.fromisoformat(content["created_at"]),
                 "entries": tuple(map(entry_from, content["entries"])),
                 "laps": tuple(laps),
             }
         )
-        if race.id != race_id:
-            raise RegistryError("the id does not match the content")
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (ArithmeticError, ValueError) as error:
         raise RegistryError("not an exported race") from error
+    if race.id != race_id:
+        raise RegistryError("the id does not match the content")
+    for problem in race.problems():
+        raise RegistryError(f"the race contradicts itself: {problem}")
     return race

@@ -13,10 +13,10 @@ if TYPE_CHECKING:
     from plop_registry.queries import Reader
 
 
-def damaged(ids: Sequence[str]) -> str:
-    """What is said of damaged runs, and what to do about them."""
+def damaged(ids: Sequence[str], kind: str = "run") -> str:
+    """What is said of damaged runs or races, and what to do about them."""
     listed = ", ".join(ids[:5]) + (f" and {len(ids) - 5:,} more" if ids[5:] else "")
-    runs, it = (f"run {listed} is", "it") if len(ids) == 1 else (f"runs {listed} are", "them")
+    runs, it = (f"{kind} {listed} is", "it") if len(ids) == 1 else (f"{kind}s {listed} are", "them")
     return (
         f"{runs} damaged and left out; import {it} again from an export, or remove {it} (plop rm); "
         "plop registry check says more"
@@ -25,13 +25,13 @@ def damaged(ids: Sequence[str]) -> str:
 
 def meant(reader: Reader | None, reference: str) -> str:
     """The id of the one run that `reference` means; RegistryError saying why it is none, or several."""
-    found = _candidates(reader, reference) if reader else []
+    found = candidates(reader, reference) if reader else []
     if len(found) == 1 and len(reference) > 1:
         return found[0]
     raise RegistryError(_not_one(reference, found, {each.id: str(each) for each in reader.called()} if reader else {}))
 
 
-def _candidates(reader: Reader, reference: str) -> list[str]:
+def candidates(reader: Reader, reference: str) -> list[str]:
     """Ids of the runs that "latest", (the start of) an id, a name or MODEL/TASK may mean, newest first.
 
     MODEL/TASK means the newest run of both; several ids are of models or tasks that are not the same.

@@ -185,7 +185,10 @@ class RevisionRow(Base, table=True):
 
 
 class RaceRow(Base, table=True):
-    """A race; `number` is what the tables below refer to, `id` is the hash that people see."""
+    """A race; `number` is what the tables below refer to, `id` is the hash that people see.
+
+    `seal` is a hash of all that is stored of it, entries and laps included.
+    """
 
     __tablename__ = "races"
     __table_args__ = (UniqueConstraint("id"),)
@@ -209,6 +212,7 @@ class RaceRow(Base, table=True):
     plop_version: str
     versions: dict[str, str] = Field(sa_type=JSON)
     device: str
+    seal: str
 
 
 class EntryRow(Base, table=True):

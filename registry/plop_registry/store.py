@@ -30,7 +30,7 @@ from plop_registry.location import locate
 from plop_registry.matrix import SampleMatrix
 from plop_registry.migrations import HEAD
 from plop_registry.racestore import Races, add_line
-from plop_registry.references import damaged, meant
+from plop_registry.references import candidates, damaged, meant
 from plop_registry.revisions import Revisions
 from plop_registry.runs import Run, id_of
 from plop_registry.transfer import to_line
@@ -171,6 +171,11 @@ class Registry:
                 return run
             raise RegistryError(damaged([run_id]))
 
+    def meant_by(self, reference: str) -> list[str]:
+        """Ids of the runs that `reference` may mean, newest first, damaged or not; empty where it means none."""
+        with self._reading() as reader:
+            return candidates(reader, reference) if reader else []
+
     def resolve(self, reference: str) -> str:
         """The id of the one run that `reference` means, as in `get`, even where that run is damaged."""
         with self._reading() as reader:
@@ -252,11 +257,14 @@ class Registry:
         return added, known
 
     def check(self) -> list[str]:
-        """What is wrong with the file and with each run, a line for each problem; empty when all is well."""
+        """What is wrong with the file, each run and each race, a line for each problem; empty when all is well."""
+        from plop_registry.racetables import RaceTables
         from plop_registry.verify import problems_of
 
         with self._reading() as reader:
-            return [*reader.damage(), *problems_of(reader)] if reader else []
+            if reader is None:
+                return []
+            return [*reader.damage(), *problems_of(reader), *RaceTables(reader.connection).problems()]
 
     def backup(self, path: str | Path) -> None:
         """Copy an SQLite registry into a new file, at one moment in time, while others go on writing."""

@@ -137,18 +137,23 @@ class _Line(_Without):
 _LINE = TypeAdapter(_Line)
 
 
-def read(line: str) -> dict[str, Any]:
-    """The content of a line; RegistryError saying where it is none."""
+def parsed(adapter: TypeAdapter[Any], line: str, kind: str) -> dict[str, Any]:
+    """The content of a line of this kind; RegistryError saying where it is none."""
     try:
-        content: dict[str, Any] = dict(_LINE.validate_json(line))
+        return dict(adapter.validate_json(line))
     except ValidationError as error:
         problems = error.errors(include_url=False, include_input=False, include_context=False)
         if any(problem["loc"] == ("format",) and problem["type"] != "missing" for problem in problems):
             raise RegistryError("written by another plop; pip install --upgrade plop-cli") from None
         where = ".".join(map(str, problems[0]["loc"]))[:80]
-        raise RegistryError(f"not an exported run ({where or 'the line'}: {problems[0]['msg']})") from None
+        raise RegistryError(f"not an exported {kind} ({where or 'the line'}: {problems[0]['msg']})") from None
     except ValueError as error:  # a line that is no Unicode
-        raise RegistryError("not an exported run") from error
+        raise RegistryError(f"not an exported {kind}") from error
+
+
+def read(line: str) -> dict[str, Any]:
+    """The content of a run's line; RegistryError saying where it is none."""
+    content = parsed(_LINE, line, "run")
     for what, names in (
         ("two modules", [module["name"] for module in content["modules"]]),
         ("two types", [score["type"] for score in content["types"]]),

@@ -53,7 +53,7 @@ def test_a_race_is_run_shown_listed_carried_and_removed(place: Path, tmp_path: P
     assert result.exit_code == 0, result.stderr
     assert "note: sums.jsonl: 60 examples (question and answer)\n" in result.stderr
     assert "note: a tenth of them is held out for testing (6 examples)\n" in result.stderr
-    assert "laps to run at most, about " in result.stderr
+    assert "laps to run, about " in result.stderr
     for name in ("PLoP", "MLP", "Attn", "all-linear", "LoraConfig"):
         assert name in result.stdout
     again = race(place, "--contestants", "plop,mlp,attn,all", registry=registry)

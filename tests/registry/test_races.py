@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sqlite3
+import tracemalloc
 import zlib
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +13,7 @@ import numpy as np
 import pytest
 
 from plop_cli.runs.exchange import read_runs, write_runs
-from plop_registry import Race, Registry, RegistryError
+from plop_registry import Race, Registry, RegistryError, race_key
 from plop_registry.races import Lap
 from plop_registry.racestore import from_line, to_line
 from races import made_race, same
@@ -84,12 +87,28 @@ def test_what_is_no_race_is_said(url: str, race: Race, reference: str) -> None:
     ("before", "after", "said"),
     [
         ('"format":1', '"format":9', "written by another plop"),
-        ('"race_id":"', '"race_id":"0', "the id does not match"),
+        ('"race_id":"', '"race_id":"0', "race_id: String should match"),
         ('"packed":"', '"packed":"AAAA', "a lap is damaged"),
-        ('"sha256":"', '"sha256":"0', "a lap is damaged"),
+        ('"packed":"', '"packed":"*', "not an exported race"),
+        ('"sha256":"', '"sha256":"0', "sha256: String should match"),
         ('"rate":0.001', '"rate":0.002', "a lap is damaged"),
+        ('"rate":0.001', '"rate":NaN', "rate: Input should be a finite number"),
+        ('"rate":0.001', '"rate":"0.001"', "rate: Input should be a valid number"),
+        ('"seed":0', '"seed":-1', "seed: Input should be greater"),
+        ('"seed":1', '"seed":0', "two laps are the same"),
+        ('"seed":1', '"seed":2', "a lap is damaged"),
         ('"entries"', '"entrants"', "not an exported race"),
         ('"created_at":"', '"created_at":"x', "not an exported race"),
+        ('"created_at":"2026', '"created_at":"1926', "before 1970"),
+        ('"name":"MLP"', '"name":"\\u001b[31mMLP"', "control characters"),
+        ('"rank":4', '"rank":0', "rank: Input should be greater"),
+        ('"parameters":1000', '"parameters":1e999', "not an exported race"),
+        ('"batch":4', '"batch":5', "does not match its key"),
+        ('"test":5', '"test":6', "losses of other examples"),
+        ('"settings":{', '"settings":{"deep":' + "[" * 5000 + "]" * 5000 + ",", "not an exported race"),
+        ('"nfn":{', '"nfn":{"x_proj":-1,', "nfn"),
+        ('"device":', '"gadget":', "not an exported race"),
+        ('"adapters":"0000000000000001","alpha', '"adapters":"0000000000000009","alpha', "a lap is of no contestant"),
     ],
 )
 def test_a_damaged_line_is_refused(race: Race, before: str, after: str, said: str) -> None:
@@ -98,6 +117,55 @@ def test_a_damaged_line_is_refused(race: Race, before: str, after: str, said: st
     assert before in line
     with pytest.raises(RegistryError, match=said):
         from_line(line.replace(before, after, 1))
+
+
+def test_no_more_of_a_lap_is_unpacked_than_its_header_says() -> None:
+    bomb = zlib.compress(b"ploplap1" + (1).to_bytes(4, "little") + bytes(8) + bytes(1 << 27))
+    tracemalloc.start()
+    with pytest.raises(RegistryError, match="its size does not fit"):
+        Lap.unpack(bomb, "", adapters="", rate=0.1, seed=0, steps=1, seconds=0.0)
+    assert tracemalloc.get_traced_memory()[1] < 1 << 22
+    tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        ("UPDATE laps SET packed = X'78' WHERE seed = 1", "a lap is damaged"),
+        ("UPDATE laps SET seconds = 99", "do not match their seal"),
+        ("UPDATE laps SET rate = 0.5 WHERE seed = 1", "a lap is damaged"),
+        ("DELETE FROM laps WHERE seed = 1", "do not match their seal"),
+        ("UPDATE entries SET rank = 99", "do not match their seal"),
+        ("UPDATE entries SET config = '{'", "cannot be read"),
+        ("UPDATE races SET model_id = 'another'", "do not match their seal"),
+        ("UPDATE races SET settings = '{}'", "does not match its key"),
+        ("UPDATE races SET created_at = 'never'", "cannot be read"),
+    ],
+)
+def test_a_damaged_race_is_said_and_passed_over(
+    tmp_path: Path, race: Race, damage: str, said: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    other = replace(
+        race, key=race_key(model_revision="9", data_hash="abcd", settings=race.settings), model_revision="9"
+    )
+    with Registry(tmp_path / "registry.db") as registry:
+        registry.races.add(race)
+        assert registry.check() == []
+    with closing(sqlite3.connect(tmp_path / "registry.db")) as connection:
+        connection.execute(damage)
+        connection.commit()
+    with Registry(tmp_path / "registry.db") as registry:
+        registry.races.add(other)
+        assert [each.id for each in registry.races.all()] == [other.id]
+        assert f"race {race.id} is damaged and left out" in caplog.text
+        assert any(problem.startswith(f"race {race.id}: ") and said in problem for problem in registry.check())
+        with pytest.raises(RegistryError, match="is damaged"):
+            registry.races.get(race.id)
+        with pytest.raises(RegistryError, match="is damaged"):
+            registry.races.add(race)
+        assert registry.races.remove([registry.races.resolve(race.id)]) == 1
+        assert registry.races.add(race)
+        assert registry.check() == []
 
 
 @pytest.mark.parametrize("packed", [b"", b"x", zlib.compress(b"x"), zlib.compress(b"ploplap1" + bytes(12) + b"x")])

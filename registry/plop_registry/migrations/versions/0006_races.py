@@ -32,6 +32,7 @@ def upgrade() -> None:
         sa.Column("plop_version", sa.String, nullable=False),
         sa.Column("versions", sa.JSON, nullable=False),
         sa.Column("device", sa.String, nullable=False),
+        sa.Column("seal", sa.String, nullable=False),
         sa.PrimaryKeyConstraint("number", name="pk_races"),
         sa.UniqueConstraint("id", name="uq_races_id"),
     )
