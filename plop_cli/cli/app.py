@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -136,6 +137,10 @@ def main() -> None:
     os.environ.setdefault("TQDM_DISABLE", "1")
     for library in ("accelerate", "bitsandbytes", "torchao", "torch.utils._pytree"):
         logging.getLogger(library).setLevel(logging.ERROR)
+    for name in ("SIGTERM", "SIGHUP"):  # what is to be tidied up is, then as if it had been killed
+        number = getattr(signal, name, None)
+        if number and signal.getsignal(number) == signal.SIG_DFL:
+            signal.signal(number, lambda number, _: sys.exit(128 + number))
     try:
         streams.prepare()
         if sys.flags.optimize > 1:

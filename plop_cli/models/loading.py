@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import warnings
 import weakref
 from collections.abc import Iterator
@@ -21,6 +20,7 @@ from plop_cli.models.device_map import device_map, trim_between_layers
 from plop_cli.models.gguf import metadata_of, read_once
 from plop_cli.models.options import Loading
 from plop_cli.models.pretrained import MOST_MODULES, pretrained, with_adapter, without_weights
+from plop_cli.models.scratch import Scratch, remove_left
 from plop_cli.models.source import ModelSource
 from plop_cli.network.body import body
 from plop_cli.network.randomness import same_randomness
@@ -45,12 +45,13 @@ def load(source: ModelSource, loading: Loading) -> tuple[torch.nn.Module, PreTra
     the model needs code of its own and that is not trusted, and where a package for it is missing.
     """
     _check_loadable(source, loading)
+    remove_left()
     folder, dtype = _folder(source), getattr(torch, loading.dtype)
     trusted, offline = loading.trust_remote_code, source.offline
     wanted = {"dtype": dtype, "use_safetensors": not source.pickled, **_NO_ADAPTER, **device_map(loading)}
     if loading.offload == "disk":  # for weights that cannot be read from the files as they are
-        scratch = tempfile.TemporaryDirectory(prefix="plop-offload-")
-        wanted["offload_folder"] = scratch.name
+        scratch = Scratch()
+        wanted["offload_folder"] = str(scratch.folder)
     if source.load_in:
         wanted["quantization_config"] = quantization.config_for(source.load_in, dtype)
     _check_size(source, loading)
@@ -74,7 +75,7 @@ def load(source: ModelSource, loading: Loading) -> tuple[torch.nn.Module, PreTra
         raise PlopError(f"{source} has no tokenizer; put the files of its base model's tokenizer into the folder")
     _check_complete(source, model, report["missing_keys"])
     if loading.offload == "disk":
-        weakref.finalize(model, scratch.cleanup)
+        weakref.finalize(model, scratch.remove)
         trim_between_layers(model)
     for adapter in source.adapters:
         says(f"merging {adapter.name}")

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
-import shutil
+import os
+import signal
 import subprocess
 import sys
+import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +22,11 @@ from plop_cli.models.device_map import device_map
 from plop_cli.models.devices import resolve_dtype
 from plop_cli.models.loading import load, skeleton
 from plop_cli.models.options import Loading
+from plop_cli.models.scratch import remove_left
 from plop_cli.models.source import identify
 from plop_cli.network.offload import execution_device, is_offloaded
 from plop_cli.scoring.batches import default_budget
+from plop_registry import Registry
 from real_model import sample_texts, save_smollm2
 from small_models import byte_tokenizer, gpt2, qwen2
 
@@ -187,7 +192,6 @@ def test_two_thirds_of_smollm2_on_disk(tmp_path: Path, capsys: pytest.CaptureFix
 
 def test_the_folder_for_resaved_weights_goes_with_the_model(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import gc
-    import tempfile
 
     places = []
     make = tempfile.mkdtemp
@@ -198,4 +202,57 @@ def test_the_folder_for_resaved_weights_goes_with_the_model(folder: Path, monkey
     del model
     gc.collect()
     assert not Path(places[0]).exists()
-    shutil.rmtree(places[0], ignore_errors=True)
+
+
+KILLED = """
+import sys, time
+from plop_cli.models.scratch import Scratch, remove_left
+scratch = Scratch()
+(scratch.folder / "weights").write_bytes(b"many")
+print(scratch.folder, flush=True)
+time.sleep(60)
+"""
+
+
+def test_what_a_killed_process_leaves_is_removed_by_the_next_and_what_is_in_use_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    other = tmp_path / "plop-something"
+    other.mkdir()
+    with subprocess.Popen(
+        [sys.executable, "-c", KILLED], env=environment, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout
+        folder = Path(process.stdout.readline().strip())
+        remove_left()
+        assert (folder / "weights").exists(), "it is in use"
+        process.kill()
+        process.wait()
+    assert (folder / "weights").exists()
+    remove_left()
+    assert list(tmp_path.iterdir()) == [other]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
+def test_a_command_that_is_killed_leaves_no_folder_and_no_lock(folder: Path, tmp_path: Path, number: int) -> None:
+    scratch, registry = tmp_path / "tmp", tmp_path / "registry.db"
+    scratch.mkdir()
+    environment = {**os.environ, "TMPDIR": str(scratch)}
+    command = [sys.executable, "-m", "plop_cli", "score", str(folder), "--task", "sample/math", "--registry", registry]
+    offloaded = [*command, "--offload", "disk", "--max-memory", "600KB", "--batch-tokens", "64", "--max-length", "128"]
+    with subprocess.Popen(offloaded, env=environment, stderr=subprocess.DEVNULL) as process:
+        while not list(scratch.glob("plop-offload-*")):
+            assert process.poll() is None
+            time.sleep(0.05)
+        time.sleep(0.5)
+        process.send_signal(number)
+    assert process.returncode == (-number if number == signal.SIGKILL else 128 + number)
+    assert bool(list(scratch.glob("plop-offload-*"))) == (number == signal.SIGKILL)
+    subprocess.run([*command, "-n", "2", "--max-length", "128"], env=environment, check=True, capture_output=True)
+    assert list(scratch.glob("plop-offload-*")) == []
+    with Registry(registry) as store:
+        assert store.check() == []
+        assert len(store.runs()) == 1
