@@ -148,7 +148,8 @@ def draw(
     train = [index for index in order[tuned:] if own[index] not in set(validation)]
     if len(held) < 2 or not train:
         what = f"{number_of(len(train), 'training example')} and {number_of(len(held), 'test example')}"
-        raise PlopError(f"{source.name}: {what} are too few to race on; give more")
+        same = f" ({number_of(len(both), 'example')} in both)" if both else ""
+        raise PlopError(f"{source.name}: {what} are too few to race on{same}; give more that differ")
     return Data(
         source.name,
         tuple(own[index] for index in train),

@@ -58,7 +58,7 @@ def _shaped(rows: Rows, name: str) -> Source:
     head = rows.head()
     if not head:
         raise PlopError(f"{name} is empty; give examples")
-    shape = recognised(head, name, typed=rows.typed)
+    shape = recognised(head, name, typed=rows.typed, remedy="call it text, or two of them question and answer")
     answered = len(shape.columns) > 1 or shape.columns[0] in TURNS
     texts: list[Text] = []
     for index, row in enumerate(rows, 1):

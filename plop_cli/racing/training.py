@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 from torch import nn
+from transformers import PreTrainedModel
 
 from plop_cli.errors import PlopError
 from plop_cli.network.randomness import same_randomness
@@ -43,6 +44,10 @@ class Trainer:
         self.room = Room(setting.batch)
         if len(data.train) < setting.batch:
             raise PlopError(f"{len(data.train)} training examples are fewer than a batch ({setting.batch}); give more")
+        generates = not isinstance(model, PreTrainedModel) or model.can_generate()
+        if not generates or getattr(getattr(model, "config", None), "is_encoder_decoder", False):
+            name = type(model).__name__
+            raise PlopError(f"{name} is no causal language model; a race trains to predict the next token")
         if any(weight.dtype == torch.float16 for weight in model.parameters()):
             raise PlopError("training in float16 loses small gradients; give --dtype bfloat16 or float32")
 

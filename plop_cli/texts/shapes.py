@@ -59,8 +59,8 @@ def by_column(column: str, columns: Sequence[str], source: str) -> Shape:
     return Shape((column,), lambda row: _text(row.get(column), column))
 
 
-def recognised(head: Sequence[Row], source: str, *, typed: bool) -> Shape:
-    """The form that these rows are in. Raises PlopError where several columns could be meant, or none."""
+def recognised(head: Sequence[Row], source: str, *, typed: bool, remedy: str = "give --column") -> Shape:
+    """The form that these rows are in. Raises PlopError, with the `remedy`, where several columns or none are meant."""
     kinds = {name: _kind([row.get(name) for row in head], typed) for name in columns_of(head)}
     if "text" in kinds:
         return Shape(("text",), lambda row: _text(row.get("text"), "text"), "the column text")
@@ -77,7 +77,7 @@ def recognised(head: Sequence[Row], source: str, *, typed: bool) -> Shape:
     if len(strings) == 1 and not {"list", "turns"} & set(kinds.values()):
         (only,) = strings
         return Shape((only,), lambda row: _text(row.get(only), only), f"the column {only}")
-    raise PlopError(f"which column of {source} is the text? give --column; there are {', '.join(kinds)}")
+    raise PlopError(f"which column of {source} is the text? {remedy}; there are {', '.join(kinds)}")
 
 
 def columns_of(head: Sequence[Row]) -> list[str]:

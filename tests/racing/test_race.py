@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+import architectures
 from fingerprint import no_trace
 from plop_cli import Placement, PlopError, race, recommend
 from plop_cli.racing import losses, training
@@ -23,7 +24,7 @@ from plop_cli.racing.verdicts import finals, stand, winner
 from plop_cli.racing.watch import Watch
 from plop_registry import Registry
 from races import same, sums
-from small_models import byte_tokenizer, gpt2, qwen2
+from small_models import bert, byte_tokenizer, gpt2, qwen2
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 SETTING = Setting(steps=4, batch=4)
@@ -250,3 +251,13 @@ def test_names_become_placements_of_one_size(tmp_path: Path) -> None:
     twice = contestants(["mlp", "mlp"], body, None, stored, rank=4)
     assert list(twice) == ["MLP", "MLP (2)"]
     assert adapters_of(twice["MLP"]) == adapters_of(twice["MLP (2)"])
+
+
+@pytest.mark.parametrize(
+    ("name", "types"), [("BERT", ("query", "key")), ("T5", ("EncDecAttention.q", "EncDecAttention.k"))]
+)
+def test_what_does_not_predict_the_next_token_is_refused(name: str, types: tuple[str, str]) -> None:
+    model = bert() if name == "BERT" else architectures.build(name)
+    placements = {kind: recommend(targets=[kind], model=model, rank=1) for kind in types}
+    with pytest.raises(PlopError, match="is no causal language model; a race trains to predict the next token"):
+        race(model, TOKENIZER, sums(60), placements, **SHORT)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
@@ -9,17 +10,20 @@ import sqlite3
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
 from plop_cli import PlopError
 from plop_cli.cli.app import app
 from plop_cli.racing.sources import shaped
-from plop_registry import Registry
-from races import sums, write_rows
+from plop_registry import Registry, Run, SampleMatrix, race_key
+from races import made_race, sums, write_rows
 from small_models import byte_tokenizer, gpt2, qwen2
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -77,14 +81,38 @@ def test_a_race_is_run_shown_listed_carried_and_removed(place: Path, tmp_path: P
     assert "no such races" in plop("history", "--kind", "race", "--registry", registry).stderr
 
 
+def test_first_digits_that_a_race_and_runs_share_mean_neither(
+    tmp_path: Path, make_run: Callable[..., tuple[Run, SampleMatrix]]
+) -> None:
+    with Registry(tmp_path / "registry.db") as registry:
+        run = registry.add(*make_run(0))
+        made = made_race({"PLoP": np.ones((1, 2)), "MLP": np.ones((1, 2))})
+        keys = ((n, race_key(model_revision=f"{n}", data_hash="d", settings=made.settings)) for n in itertools.count())
+        number, key = next(each for each in keys if each[1][:4] == run.id[:4])
+        registry.races.add(replace(made, key=key, model_revision=f"{number}", data_hash="d"))
+    for command in (["rm", run.id[:4], "--yes"], ["show", run.id[:4]]):
+        result = plop(*command, "--registry", tmp_path / "registry.db")
+        assert result.exit_code == 1
+        assert f"{run.id[:4]!r} fits the race {key[:16]} and the run {run.id}; give more digits" in result.stderr
+    assert plop("rm", run.id, key[:5], "--yes", "--registry", tmp_path / "registry.db").stdout.endswith("2 removed\n")
+
+
 MESSAGES = [{"messages": [{"role": "user", "content": "1+1="}, {"role": "assistant", "content": "2"}]}] * 20
 BAD: dict[str, tuple[list[Any], list[dict[str, Any]] | None, str]] = {
     "no answers": ([], [{"question": f"{n}?", "answer": ""} for n in range(40)], "has an answer"),
-    "no text": ([], [{"a": "x y", "b": "y z"}] * 40, "which column of rows.jsonl is the text"),
+    "no text": (
+        [],
+        [{"a": "x y", "b": "y z"}] * 40,
+        "is the text? call it text, or two of them question",
+    ),
     "fewer than a batch": (["--batch", 60], None, "training examples are fewer than a batch (60)"),
     "too few": ([], sums(2), "are too few to race on; give more"),
     "conversations without a template": ([], MESSAGES, "the tokenizer has no chat template"),
-    "all of it is tested": (["--test", "sums.jsonl"], None, "0 training examples and 60 test examples are too few"),
+    "all of it is tested": (
+        ["--test", "sums.jsonl"],
+        None,
+        "too few to race on (60 examples in both)",
+    ),
     "a type that is not there": (["--contestants", "mlp,q_prj"], None, "no contestant 'q_prj'; did you mean 'q_proj'?"),
     "types that are not there": (["--contestants", "mlp,q_proj+x"], None, "no module type 'x'; "),
     "a run that is not there": (["--contestants", "mlp,0123abcd"], None, "no contestant '0123abcd'; "),
