@@ -138,6 +138,8 @@ class _Question:
         """Of the parent, with one token and with two."""
         config = getattr(model, "config", None)
         text = config.get_text_config() if config is not None else None
+        if getattr(text, "is_heterogeneous", False):  # widths of its heads differ from layer to layer
+            text = None if module.layer is None else text.per_layer_config[module.layer]
         self._heads: int | None = getattr(text, "num_attention_heads", None)
         self._width: int = getattr(text, "head_dim", None) or (module.in_features // self._heads if self._heads else 0)
         inner = (child for child in self.parent.children() if getattr(child, "in_features", None) == self.out / 2)
