@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from torch import nn
-from transformers import PreTrainedModel
+from transformers import PretrainedConfig, PreTrainedModel
 
 from plop_cli.errors import PlopError
 
@@ -26,17 +26,45 @@ def body(model: nn.Module) -> nn.Module:
 
 
 def towers(model: nn.Module) -> dict[str, nn.Module]:
-    """The encoders of a multimodal model that stand beside its language model, by what they encode: "vision"."""
+    """The encoders of a multimodal model that stand beside its language model, by what they encode: "vision".
+
+    None where one of them looks up the words: all are then parts of the language model (BLT).
+    """
     if not isinstance(model, PreTrainedModel):
         return {}
-    config, text = model.config, model.config.get_text_config()
-    keys = [key for key in config.sub_configs if key.endswith("_config") and getattr(config, key, text) is not text]
-    kinds = {id(getattr(config, key)): key.removesuffix("_config") for key in keys}
+    kinds = {id(config): kind for config, kind in _beside_text(model.config)}
     encoders: dict[str, nn.Module] = {}
     for module in model.modules():
         if isinstance(module, PreTrainedModel) and (kind := kinds.get(id(module.config))):
             encoders.setdefault(kind, module)
-    return encoders
+    return {} if id(model.get_input_embeddings()) in ids_within(encoders.values()) else encoders
+
+
+def _beside_text(config: PretrainedConfig) -> Iterator[tuple[PretrainedConfig, str]]:
+    """The configurations inside of this one that are not of its text model; also those of an encoder or a decoder."""
+    text = config.get_text_config()
+    for key in config.sub_configs:
+        inner = getattr(config, key, None)
+        if not isinstance(inner, PretrainedConfig) or inner is text:
+            continue
+        if key.endswith("_config"):
+            yield inner, key.removesuffix("_config")
+        else:
+            yield from _beside_text(inner)
+
+
+def joints(model: nn.Module) -> list[nn.Module]:
+    """What joins the towers to the text: a plain module around one of them, or what is beside two models in a third."""
+    encoders, found = ids_within(towers(model).values()), list[nn.Module]()
+    for parent in model.modules():
+        children = list(parent.children())
+        if id(parent) in encoders or not any(id(child) in encoders for child in children):
+            continue
+        if not isinstance(parent, PreTrainedModel):
+            found.append(parent)
+        elif sum(isinstance(child, PreTrainedModel) for child in children) > 1:
+            found += [child for child in children if not isinstance(child, PreTrainedModel)]
+    return found
 
 
 def tower(model: nn.Module, kind: str) -> nn.Module:

@@ -38,9 +38,9 @@ class ExpertsHook(Protocol):
 
 
 def stacked(module: nn.Module) -> bool:
-    """Whether it holds several experts in one tensor."""
+    """Whether it holds several matrices in one tensor, as experts are held."""
     convolution = isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d)
-    return not convolution and any(parameter.ndim == 3 for parameter in module.parameters(recurse=False))
+    return not convolution and any(p.ndim == 3 and p.shape[0] > 1 for p in module.parameters(recurse=False))
 
 
 def observable(module: nn.Module) -> bool:

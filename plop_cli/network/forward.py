@@ -11,7 +11,9 @@ keys and values, which see the encoder's tokens, need no other.
 from __future__ import annotations
 
 import inspect
+import traceback
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -24,6 +26,8 @@ from plop_cli.network.body import body
 Forward = Callable[[Tensor, Tensor], object]
 """Takes input_ids and mask, both (batch, length), the mask True on real tokens; what it returns is of no use."""
 
+_OURS = Path(__file__).parent.parent
+
 
 def forward(model: nn.Module, include: Sequence[str] = ()) -> Forward:
     """The forward of the body, or, where `include` names a tower, of body and towers together."""
@@ -34,13 +38,41 @@ def forward(model: nn.Module, include: Sequence[str] = ()) -> Forward:
     return _calling(cast(nn.Module, model.base_model) if include else body(model))
 
 
+def in_a_line(run: Forward, model: nn.Module) -> Forward:
+    """The same forward; what the model's own code raises is a PlopError of one line, with the error as its cause."""
+
+    def told(input_ids: Tensor, mask: Tensor) -> object:
+        try:
+            return run(input_ids, mask)
+        except (PlopError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:
+            if Path(traceback.extract_tb(error.__traceback__)[-1].filename).is_relative_to(_OURS):
+                raise
+            why = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+            raise PlopError(f"{type(model).__name__} fails on texts ({why})") from error
+
+    return told
+
+
 def _encode_and_decode(model: PreTrainedModel) -> Forward:
-    encoder, decoder, start = _calling(model.get_encoder()), _calling(model.get_decoder()), _start_token(model)
+    start = _start_token(model)
+    both = _calling(cast(nn.Module, model.base_model)) if model.base_model is not model else _one_by_one(model)
 
     def run(input_ids: Tensor, mask: Tensor) -> None:
-        hidden = encoder(input_ids, mask)[0]
         shifted = torch.cat([torch.full_like(input_ids[:, :1], start), input_ids[:, :-1]], dim=1)
-        decoder(shifted, mask, encoder_hidden_states=hidden, encoder_attention_mask=mask.long())
+        both(input_ids, mask, decoder_input_ids=shifted, decoder_attention_mask=mask.long())
+
+    return run
+
+
+def _one_by_one(model: PreTrainedModel) -> Callable[..., Any]:
+    """Of a model that has its encoder and decoder beside the output head, which is not to be run."""
+    encoder, decoder = _calling(model.get_encoder()), _calling(model.get_decoder())
+
+    def run(input_ids: Tensor, mask: Tensor, decoder_input_ids: Tensor, decoder_attention_mask: Tensor) -> None:
+        states = {"encoder_hidden_states": encoder(input_ids, mask)[0], "encoder_attention_mask": mask.long()}
+        decoder(decoder_input_ids, decoder_attention_mask, **states)
 
     return run
 
@@ -67,8 +99,10 @@ def check_length(model: nn.Module, max_length: int) -> None:
     if (config := getattr(model, "config", None)) is None:
         return
     limit = getattr(config.get_text_config(), "max_position_embeddings", None)
-    limit = limit and limit - _positions_before_the_first(model, limit)
-    if limit and max_length > limit:
+    if not limit or limit < 0:  # XLNet's −1: as many as one likes
+        return
+    limit -= _positions_before_the_first(model, limit)
+    if max_length > limit:
         raise PlopError(f"the model has {limit} positions; give --max-length {limit} or less")
 
 

@@ -16,7 +16,7 @@ from transformers.pytorch_utils import Conv1D
 
 from plop_cli.names import layer_of, module_types, place_of
 from plop_cli.network import experts
-from plop_cli.network.body import body, ids_within, tower, towers
+from plop_cli.network.body import body, ids_within, joints, tower, towers
 from plop_registry import Skipped
 
 
@@ -65,7 +65,7 @@ def linear_modules(model: nn.Module, include: Sequence[str] = ()) -> tuple[list[
     count as linear. `include` names towers to score too; PlopError where the model has none, or texts do not reach it.
     """
     included = [tower(model, kind) for kind in include]
-    inside = ids_within([body(model)]) - ids_within(towers(model).values()) | ids_within(included)
+    inside = ids_within([body(model)]) - ids_within([*towers(model).values(), *joints(model)]) | ids_within(included)
     reasons = _Reasons(model, inside)
     scored: list[tuple[str, nn.Module, str]] = []
     skipped: list[Skipped] = []
@@ -99,26 +99,30 @@ class _Reasons:
         self._model, self._inside = model, inside
         self._towers = {kind: ids_within([tower]) for kind, tower in towers(model).items()}
         self._head = model.get_output_embeddings() if isinstance(model, PreTrainedModel) else None
+        self._embeddings = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
         self._base = ids_within([model.base_model]) if isinstance(model, PreTrainedModel) else set()
 
     def against(self, name: str, module: nn.Module) -> str | None:
         """Why this module is not scored; None when it is."""
         kind = type(module).__name__
-        vectors = all(parameter.ndim < 2 for parameter in module.parameters(recurse=False))
+        vectors = all(sum(n > 1 for n in parameter.shape) < 2 for parameter in module.parameters(recurse=False))
         if module is self._head:
             return "the output head: its product is not computed"
         if id(module) not in self._inside:
             return self._elsewhere(id(module))
         if isinstance(module, nn.Embedding):
             return "an embedding looks rows up"
+        if id(getattr(module, "weight", None)) in self._embeddings:
+            return "an output head: its weight is an embedding's"
         if experts.stacked(module):
-            return f"{kind} holds several experts in one tensor and runs them in a way that cannot be watched"
+            return f"{kind} holds several matrices in one tensor and runs them in a way that cannot be watched"
         if _is_router(self._model, name, module):
             return "a router chooses experts"
         if isinstance(module, nn.Linear | Conv1D):
             return None
         if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d):
-            return "a convolution mixes tokens"
+            wide = any(width > 1 for width in module.kernel_size)
+            return "a convolution mixes tokens" if wide else "a convolution is no linear layer, even one of width 1"
         return f"{kind} holds vectors, no matrix" if vectors else f"{kind} is not a linear layer"
 
     def _elsewhere(self, module: int) -> str:
@@ -131,12 +135,18 @@ class _Reasons:
 
 
 def _is_router(model: nn.Module, name: str, module: nn.Module) -> bool:
-    """Whether its matrix has one row for each of the experts beside it, or a single row: the shared expert's share."""
+    """Whether its matrix has one row for each of the experts beside it, or a single row: the shared expert's share.
+
+    A router may be a module of its own around the matrix, which is then alone in it.
+    """
     if isinstance(module, nn.Linear):  # quantized weights are packed into another shape
         rows = {module.out_features}
     else:
         rows = {parameter.shape[0] for parameter in module.parameters(recurse=False) if parameter.ndim == 2}
-    siblings = model.get_submodule(name.rpartition(".")[0]).children()
+    parent = name.rpartition(".")[0]
+    siblings = list(model.get_submodule(parent).children())
+    if len(siblings) == 1 and parent:
+        siblings = list(model.get_submodule(parent.rpartition(".")[0]).children())
     return any(rows & {1, number} for number in map(_number_of_experts, siblings) if number > 1)
 
 

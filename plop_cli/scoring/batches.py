@@ -185,17 +185,23 @@ def batches(
 ) -> Iterator[Batch]:
     """Batches of similar lengths with at most `batch_tokens` tokens each, padding included; longest last.
 
-    A text longer than the budget is a batch of its own. Texts without tokens are in no batch. `counted` marks the
-    tokens that are scored, of each text; all, where it is None.
+    A text longer than the budget is a batch of its own. Texts without tokens are in no batch. No batch is as long as it
+    is wide: the shape of what a module is given then tells which axis is which. `counted` marks the tokens that are
+    scored, of each text; all, where it is None.
     """
     rows: list[int] = []
     for row in sorted((row for row, tokens in enumerate(ids) if tokens), key=lambda row: (len(ids[row]), row)):
         if rows and (len(rows) + 1) * len(ids[row]) > batch_tokens:
-            yield _padded(ids, rows, pad, counted)
+            yield from _oblong(_padded(ids, rows, pad, counted))
             rows = []
         rows.append(row)
     if rows:
-        yield _padded(ids, rows, pad, counted)
+        yield from _oblong(_padded(ids, rows, pad, counted))
+
+
+def _oblong(batch: Batch) -> Sequence[Batch]:
+    rows, length = batch.input_ids.shape
+    return batch.halves() if rows == length > 1 else (batch,)
 
 
 def _padded(ids: Sequence[Sequence[int]], rows: list[int], pad: int, counted: Sequence[Sequence[bool]] | None) -> Batch:

@@ -77,7 +77,7 @@ class Meter:
             batch = self._batch
             z_norms, counted = batch.norms_of(args[0] if args else next(iter(kwargs.values())))
             rows = output.shape[:-1] if isinstance(output, Tensor) else None
-            if z_norms.shape not in (batch.mask.shape, (batch.mask.numel(),)) or rows != z_norms.shape:
+            if not batch.is_by_token(z_norms.shape) or rows != z_norms.shape:
                 self.misfits.add(column)
                 return
             Wz = output if bias is None else self._minus(output, bias)
@@ -134,20 +134,31 @@ class _BatchSums:
         self._sum_up()
         return self._sums
 
+    def is_by_token(self, shape: torch.Size) -> bool:
+        """Whether a tensor of this shape has one value for each token: in the mask's order, flat, or length first."""
+        wide = _wide(shape)
+        return wide in (_wide(self.mask.shape), _wide(self.mask.T.shape), (self.mask.numel(),))
+
+    def _like_mask(self, values: Tensor) -> Tensor:
+        """Values by token in the mask's order. `batches` makes no batch that is as long as it is wide."""
+        if _wide(values.shape) == _wide(self.mask.T.shape):
+            return values.reshape(self.mask.T.shape).T
+        return values.reshape(self.mask.shape)
+
     def norms_of(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """‖z‖ of every token, and which count; once where q, k, v (or gate, up) are given the same tensor."""
         # Its version tells whether it was changed in place since.
         if self._input is None or self._input() is not z or self._version != z._version:
             self._input, self._version = weakref.ref(z), z._version
             self._input_norms = nfn.norms(z).to(self.mask.device)
-            if self._input_norms.numel() == self.mask.numel():
+            if self.is_by_token(self._input_norms.shape):
                 # A zero input has no direction, so no NFN; NaN stays, to be found and named.
-                self._counted = self.mask & (self._input_norms.view_as(self.mask) != 0)
+                self._counted = self.mask & (self._like_mask(self._input_norms) != 0)
         return self._input_norms, self._counted
 
     def add(self, column: int, ratio: Tensor, counted: Tensor) -> None:
         """One module's ratio of every token, and which of them count."""
-        self._ratios[len(self._waiting)] = ratio.view_as(self.mask)
+        self._ratios[len(self._waiting)] = self._like_mask(ratio)
         self._counts[len(self._waiting)] = counted
         self._waiting.append(column)
         if len(self._waiting) == _AT_ONCE:
@@ -171,6 +182,11 @@ class _BatchSums:
         values = torch.stack([ratio.sum(dim=2), ratio.square_().sum(dim=2), counted.sum(dim=2)])
         self._sums.index_add_(1, torch.stack([self._columns[column] for column in self._waiting]), values)
         self._waiting.clear()
+
+
+def _wide(shape: torch.Size) -> tuple[int, ...]:
+    """Without the axes of one entry."""
+    return tuple(n for n in shape if n > 1)
 
 
 def columns_of_parts(modules: Sequence[LinearModule]) -> list[range]:

@@ -19,7 +19,7 @@ from plop_cli.method.choice import PLOP, Rule, looks, sure
 from plop_cli.method.estimates import Array
 from plop_cli.models.quantization import quantization_of
 from plop_cli.network.adapters import merged, refuse_prompts
-from plop_cli.network.forward import Forward, check_length, forward
+from plop_cli.network.forward import Forward, check_length, forward, in_a_line
 from plop_cli.network.hooks import evaluating
 from plop_cli.network.modules import LinearModule, linear_modules
 from plop_cli.network.offload import execution_device, is_offloaded
@@ -35,6 +35,7 @@ from plop_cli.scoring.probes import operators
 from plop_cli.scoring.scores import Course, NFNScores
 from plop_cli.scoring.settings import settings
 from plop_cli.texts.text import Text
+from plop_registry import Skipped
 
 Progress = Callable[[int, int], None]
 """Called after each batch with the real tokens done so far and in all."""
@@ -118,7 +119,7 @@ def _scored(
     """`score` of a model without adapters."""
     started = time.perf_counter()
     modules, skipped = linear_modules(model, include)
-    _check(model, modules, max_length, on)
+    _check(model, modules, skipped, max_length, on)
     tokens = tokenize(tokenizer, texts, max_length=max_length, chat=chat, on=on, skip_bad=skip_bad)
 
     untrainable = refused(type(model).__name__, sorted({module.type for module in modules}))
@@ -128,7 +129,8 @@ def _scored(
     meter = Meter(samples=len(texts), columns=columns_of_parts(modules)[-1].stop, device=device)
     ends = looks(len(texts), until) if until else [(len(texts), 0.0)]
     budget = batch_tokens or default_budget(device, is_offloaded(model))
-    texts_pass = _Pass(forward(model, include), meter, device, budget, tokenizer.pad_token_id or 0, group, progress)
+    run = in_a_line(forward(model, include), model)
+    texts_pass = _Pass(run, meter, device, budget, tokenizer.pad_token_id or 0, group, progress)
     texts_pass.deal(tokens, [end for end, _ in ends])
     with evaluating(model):
         with group.together():  # the denominator of NFN: what comes out of a random input
@@ -178,9 +180,12 @@ def _scored(
     )
 
 
-def _check(model: nn.Module, modules: Sequence[LinearModule], max_length: int, on: On) -> None:
+def _check(
+    model: nn.Module, modules: Sequence[LinearModule], skipped: Sequence[Skipped], max_length: int, on: On
+) -> None:
     if not modules:
-        raise PlopError(f"{type(model).__name__} has no linear module to score; give a transformer with weights")
+        others = "; ".join(f"{reason} (like {name})" for reason, name in {s.reason: s.name for s in skipped}.items())
+        raise PlopError(f"{type(model).__name__} has no linear module to score: {others or 'it has no weights'}")
     check_length(model, max_length)
     if on == "answers" and getattr(getattr(model, "config", None), "is_encoder_decoder", False):
         raise PlopError("an encoder-decoder writes each text from its first token on; leave out --on answers")

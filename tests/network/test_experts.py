@@ -136,7 +136,7 @@ def test_experts_with_a_forward_of_their_own_are_left_out_with_the_reason() -> N
     found = {s.name: s.reason for s in linear_modules(model)[1]}
     assert found["model.layers.0.feed_forward.router"] == "a router chooses experts"
     assert found["model.layers.0.feed_forward.experts"] == (
-        "Llama4TextExperts holds several experts in one tensor and runs them in a way that cannot be watched"
+        "Llama4TextExperts holds several matrices in one tensor and runs them in a way that cannot be watched"
     )
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from transformers.activations import SiLUActivation
 from transformers.pytorch_utils import Conv1D
 
 NFN = tuple[float, float]
@@ -99,7 +100,7 @@ def _place(model: Any, name: str, weight: Callable[[nn.Module], Tensor]) -> tupl
         z = states[[number in row for row in chosen.tolist()]]
         return _between(experts, number, z) if parameter == "down_proj" else z
 
-    return experts, W.T if _is_gpt_oss(experts) else W, inputs
+    return experts, W.T if experts.is_transposed else W, inputs
 
 
 def _between(experts: Any, number: int, z: Tensor) -> Tensor:
@@ -108,9 +109,21 @@ def _between(experts: Any, number: int, z: Tensor) -> Tensor:
         both = z @ experts.gate_up_proj[number] + experts.gate_up_proj_bias[number]
         gate, up = both[:, 0::2].clamp(max=7), both[:, 1::2].clamp(-7, 7)
         return gate * torch.sigmoid(1.702 * gate) * (up + 1)
+    if not experts.has_gate or experts.has_bias or not isinstance(experts.act_fn, nn.SiLU | SiLUActivation):
+        return _as_the_class_has_it(experts, number, z)
     both = z @ experts.gate_up_proj[number].T
     width = both.shape[1] // 2
     return F.silu(both[:, :width]) * both[:, width:]
+
+
+def _as_the_class_has_it(experts: Any, number: int, z: Tensor) -> Tensor:
+    """Of the many that no paper of ours tells: their own gate, or activation, of what the first weight makes of z."""
+    first = "gate_up_proj" if experts.has_gate else "up_proj"
+    W = getattr(experts, first)[number]
+    both = z @ (W if experts.is_transposed else W.T)
+    both = both + getattr(experts, f"{first}_bias")[number] if experts.has_bias else both
+    inner: Tensor = experts._apply_gate(both) if experts.has_gate else experts.act_fn(both)
+    return inner
 
 
 def _is_gpt_oss(experts: nn.Module) -> bool:
