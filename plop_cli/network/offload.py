@@ -6,9 +6,10 @@ on the meta device.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from functools import partial
+from typing import Any, cast
 
 import torch
 from accelerate.utils import align_module_device
@@ -36,3 +37,28 @@ def fetched(linear: nn.Module) -> Iterator[Any]:
     """
     with align_module_device(linear):
         yield getattr(linear, "_old_forward", linear.forward)
+
+
+def at_next_forward(module: nn.Module, act: Callable[[Any], None]) -> Callable[[], None]:
+    """Have `act` called once, in the module's next forward, while its weights are in memory; gives what takes it back.
+
+    It is given the forward, as `fetched` yields it.
+    """
+    inner = getattr(module, "_old_forward", None)
+    if inner is None:
+
+        def before(*_: Any) -> None:
+            act(module.forward)
+            handle.remove()
+
+        handle = module.register_forward_pre_hook(before)
+        return handle.remove
+
+    def forward(*args: Any, **kwargs: Any) -> Any:  # a hook would be called before accelerate's fetches the weights
+        act(inner)
+        take_back()
+        return inner(*args, **kwargs)
+
+    take_back = partial(setattr, module, "_old_forward", inner)
+    cast(Any, module)._old_forward = forward
+    return take_back

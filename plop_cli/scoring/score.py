@@ -31,7 +31,7 @@ from plop_cli.scoring.fitting import Fitting
 from plop_cli.scoring.measurement import measured, summarize
 from plop_cli.scoring.meter import Meter, columns_of_parts
 from plop_cli.scoring.own_forward import input_sizes
-from plop_cli.scoring.probes import operators
+from plop_cli.scoring.probes import Operators
 from plop_cli.scoring.scores import Course, NFNScores
 from plop_cli.scoring.settings import settings
 from plop_cli.texts.text import Text
@@ -133,10 +133,11 @@ def _scored(
     with evaluating(model):
         with group.together():  # the denominator of NFN: what comes out of a random input
             sizes = input_sizes(modules, lambda: texts_pass.run_alone(next(filter(None, tokens.ids))))
-            probed = operators(modules, dtype, seed=seed, sizes=sizes)
-        with meter.watching(modules, [operator.bias for operator in probed]):
+            probed = Operators(modules, dtype, seed=seed, sizes=sizes)
+        with probed.at_first_forwards(), meter.watching(modules, probed.biases):
             for end, enough in ends:
-                measure = measured(modules, probed, *texts_pass.up_to(end), texts[:end])
+                totals, misfits = texts_pass.up_to(end)
+                measure = measured(modules, probed.of(totals[2]), totals, misfits, texts[:end])
                 kept = [modules[column] for column in measure.fit.kept]
                 decided = sure([m.type for m in kept], measure.matrix, rule, seed=seed) if until else 0.0
                 if decided >= enough:
