@@ -126,17 +126,16 @@ def test_a_query_that_runs_for_ever_is_stopped(registry: Registry) -> None:
         ask(registry, FOR_EVER, timeout=0.3)
     assert time.monotonic() - start < 10
     assert ask(registry, "SELECT count(*) FROM runs") == [(2,)]
-    assert registry.add(registry.get("latest"), registry.matrix("latest"))
+    newest = registry.get("latest")
+    assert registry.add(newest, registry.matrix(newest.id)) == newest
 
 
 def test_a_query_cannot_lift_its_limit(url: str, registry: Registry, database: str) -> None:
     if database == "sqlite":
         pytest.skip("SQLite has no setting that a query could change")
-    lifted = (
-        "SELECT set_config('statement_timeout', '0', false) AS a FROM generate_series(1, 3000) UNION ALL " + FOR_EVER
-    )
+    lifted = "SELECT set_config('statement_timeout', '0', false), pg_sleep(0.001)::text FROM generate_series(1, 1e6)"
     with pytest.raises(RegistryError, match="stopped"):
-        ask(registry, lifted.replace("count(*) AS n", "count(*)::text AS n"), timeout=0.5)
+        ask(registry, lifted, timeout=0.5)
 
 
 def test_what_the_reader_takes_for_a_row_does_not_count(registry: Registry) -> None:
@@ -169,10 +168,10 @@ def test_every_format_says_the_same(url: str, registry: Registry) -> None:
         assert done.exit_code == 0, done.stderr
         return done.stdout
 
-    query = "SELECT model, samples, 0.5 AS half, NULL AS nothing FROM runs ORDER BY model"
-    rows = [{"model": f"org/{name}", "samples": 3, "half": 0.5, "nothing": None} for name in "ab"]
+    query = "SELECT model, samples, 0.5 AS half, NULL AS none FROM runs ORDER BY model"
+    rows = [{"model": f"org/{name}", "samples": 3, "half": 0.5, "none": None} for name in "ab"]
     assert json.loads(plop(query, "json")) == [json.loads(line) for line in plop(query, "jsonl").splitlines()] == rows
-    assert plop(query, "csv") == "model,samples,half,nothing\norg/a,3,0.5,\norg/b,3,0.5,\n"
+    assert plop(query, "csv") == "model,samples,half,none\norg/a,3,0.5,\norg/b,3,0.5,\n"
     assert plop(query, "md").splitlines()[2:] == ["| org/a | 3 | 0.500 |  |", "| org/b | 3 | 0.500 |  |"]
     assert "org/b" in plop(query, "table")
     none = "SELECT id, model FROM runs WHERE samples > 99"
