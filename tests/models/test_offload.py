@@ -268,8 +268,7 @@ def test_a_command_that_is_killed_leaves_no_folder_and_no_lock(folder: Path, tmp
     with subprocess.Popen(offloaded, env=environment, stderr=subprocess.DEVNULL) as process:
         while not list(scratch.glob("plop-offload-*")):
             assert process.poll() is None
-            time.sleep(0.05)
-        time.sleep(0.5)
+            time.sleep(0.01)
         process.send_signal(number)
     assert process.returncode == (-number if number == signal.SIGKILL else 128 + number)
     assert bool(list(scratch.glob("plop-offload-*"))) == (number == signal.SIGKILL)
