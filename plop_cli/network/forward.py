@@ -30,17 +30,18 @@ _OURS = Path(__file__).parent.parent
 
 
 def forward(model: nn.Module, include: Sequence[str] = ()) -> Forward:
-    """The forward of the body, or, where `include` names a tower, of body and towers together."""
+    """The forward of the body, or, where `include` names a tower, of body and towers together.
+
+    What the model's own code raises is a PlopError of one line, with the error as its cause.
+    """
     if isinstance(model, PreTrainedModel) and model.main_input_name != "input_ids":
         raise PlopError(f"{type(model).__name__} takes {model.main_input_name}, and a task has texts alone")
     if isinstance(model, PreTrainedModel) and model.config.is_encoder_decoder:
-        return _encode_and_decode(model)
-    return _calling(cast(nn.Module, model.base_model) if include else body(model))
+        return _in_a_line(_encode_and_decode(model), model)
+    return _in_a_line(_calling(cast(nn.Module, model.base_model) if include else body(model)), model)
 
 
-def in_a_line(run: Forward, model: nn.Module) -> Forward:
-    """The same forward; what the model's own code raises is a PlopError of one line, with the error as its cause."""
-
+def _in_a_line(run: Forward, model: nn.Module) -> Forward:
     def told(input_ids: Tensor, mask: Tensor) -> object:
         try:
             return run(input_ids, mask)

@@ -1,6 +1,6 @@
 """Any configuration of transformers made small: its own numbers replaced by the first of SIZES that fits their name.
 
-    model = small("causal", "qwen3_next")      # with uneven random weights
+model = small("causal", "qwen3_next")      # with uneven random weights
 """
 
 from __future__ import annotations

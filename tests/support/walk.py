@@ -98,7 +98,9 @@ def _silent(model: Any, scores: NFNScores) -> Iterator[str]:
     """Modules with weights that are neither scored nor said to be left out."""
     said = {one.name.partition("[")[0] for one in (*scores.skipped, *scores.modules)}
     said |= {name.rpartition(".")[0] for name in said}
-    weights = (name for name, module in model.named_modules() if next(module.parameters(recurse=False), None) is not None)
+    weights = (
+        name for name, module in model.named_modules() if next(module.parameters(recurse=False), None) is not None
+    )
     yield from (f"{name} is not spoken of" for name in weights if name not in said)
 
 
