@@ -137,7 +137,7 @@ class _Question:
         self.calls: list[_Call] = []
         """Of the parent, with one token and with two."""
         config = getattr(model, "config", None)
-        text = config.get_text_config() if config is not None else None
+        text: Any = config.get_text_config() if config is not None else None
         if getattr(text, "is_heterogeneous", False):  # widths of its heads differ from layer to layer
             text = None if module.layer is None else text.per_layer_config[module.layer]
         self._heads: int | None = getattr(text, "num_attention_heads", None)

@@ -17,6 +17,7 @@ import brute_force
 import real_model
 import small_models
 from plop_cli import PlopError, score
+from plop_cli.scoring.batches import batches
 from small_models import Toy, gaussian
 
 ATTENTION = {name: f"model.layers.{{}}.self_attn.{name}" for name in ("q_proj", "k_proj", "v_proj", "o_proj")}
@@ -141,7 +142,7 @@ def test_padding_is_never_counted_even_when_it_is_nan() -> None:
     assert together.matrix.counts[:, 0].tolist() == [1, 2, 5]
 
 
-def test_a_module_given_sequence_first_inputs_is_never_scored_on_its_padding() -> None:
+def test_a_module_given_sequence_first_inputs_is_scored_on_its_tokens_alone() -> None:
     """XLNet's layers see (length, batch, features), which has as many vectors as the mask has places."""
 
     class SequenceFirst(Toy):
@@ -150,8 +151,17 @@ def test_a_module_given_sequence_first_inputs_is_never_scored_on_its_padding() -
 
     toy = SequenceFirst(W, Z)
     toy.embedding.weight.data[5] = 1
-    with pytest.raises(PlopError, match="linear: it is not called with one input per token"):
-        score_toy(toy)
+    together = score_toy(toy).matrix
+    assert together.counts[:, 0].tolist() == [1, 2, 5]
+    assert together.sums[:, 0] == pytest.approx(score_toy(Toy(W, Z)).matrix.sums[:, 0], rel=1e-6)
+
+
+@pytest.mark.parametrize("rows", [2, 3, 4])
+def test_no_batch_is_as_long_as_it_is_wide(rows: int) -> None:
+    """Or its shape would not tell which axis is which."""
+    shapes = [batch.input_ids.shape for batch in batches([[1] * rows] * rows, batch_tokens=512, pad=0)]
+    assert sum(count for count, _ in shapes) == rows
+    assert all(count != length for count, length in shapes)
 
 
 def test_an_input_that_is_changed_in_place_is_measured_again() -> None:

@@ -73,8 +73,7 @@ def shrunk(config: Any) -> Any:
         elif value is None and name in ABSENT:
             _set(config, **{name: ABSENT[name]})
         elif isinstance(value, int | float) and not isinstance(value, bool) and not KEPT.fullmatch(name):
-            if (size := next((size for pattern, size in SIZES if re.fullmatch(pattern, name)), None)) is not None:
-                _set(config, **{name: size})
+            _set(config, **{name: next((size for pattern, size in SIZES if re.fullmatch(pattern, name)), value)})
     if isinstance(vars(config).get("qk_rope_head_dim"), int):  # latent attention: a head is two parts
         _set(config, head_dim=8, qk_head_dim=24, num_key_value_heads=4)
     elif vars(config).get("head_dim", 0) is None:
@@ -178,7 +177,7 @@ def config_of(kind: str, model_type: str) -> Any:
 
 
 def small(kind: str, model_type: str) -> Any:
-    """A small model of that family with uneven random weights, and no vector of zeros; ValueError if it is not small."""
+    """A small model of that family with uneven random weights, and no zero vector; ValueError if it is not small."""
     config = config_of(kind, model_type)
     with torch.device("meta"):
         weights = sum(p.numel() for p in KINDS[kind][1].from_config(config).parameters())

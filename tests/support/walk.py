@@ -1,7 +1,7 @@
 """Every configuration that transformers has for a causal, a masked or a sequence-to-sequence language model.
 
-    python tests/support/walk.py walk.jsonl                       # two minutes; goes on from where it stopped
-    python tests/support/architectures.py walk.jsonl > docs/architectures.md
+    python tests/support/walk.py walk.jsonl                       # some minutes; goes on from where it stopped
+    python tests/support/walk.py walk.jsonl --page > docs/families.md
 
 Each becomes a small model with random weights (`small_configs`), is scored, held against the brute-force reading of
 Definition 1, and adapted by real PEFT. What comes of that is a line of JSON.
@@ -15,6 +15,7 @@ import json
 import re
 import signal
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -36,6 +37,8 @@ from small_models import byte_tokenizer
 
 TEXTS = ["Half of 12 is 6, and half of 6 is 3.", "Why is it so?", "A train leaves at noon; when does it arrive?"]
 AGREES = 0.015
+"""Relative; more where a matrix has few rows, of which brute force's own draws, one for each token, say little."""
+
 LIMIT = 120
 """Seconds for one family."""
 
@@ -61,7 +64,7 @@ def families() -> list[tuple[str, str]]:
 
 
 def walked(kind: str, model_type: str) -> Row:
-    """What comes of one family: an outcome, why, what is scored and left out, and what is wrong (nothing, one hopes)."""
+    """What comes of one family: an outcome, why, what is scored, what is left out, and what is wrong."""
     row: Row = {"kind": kind, "model_type": model_type, "architecture": "", "outcome": "not made", "why": ""}
     row |= {"scored": 0, "types": [], "left_out": [], "wrong": []}
     try:
@@ -110,7 +113,7 @@ def _apart(model: Any, scores: NFNScores) -> Iterator[str]:
     names = [module.name for module in scores.modules]
     truth = brute_force.brute_force(model, byte_tokenizer(), TEXTS, names)
     distances = [
-        (abs(ours - theirs) / theirs, module.name)
+        (abs(ours - theirs) / theirs / max(1.0, (32 / module.out_features) ** 0.5), module.name)
         for module, values in zip(scores.modules, truth, strict=True)
         for ours, theirs in zip((module.nfn, module.nfn_squared), values, strict=True)
     ]
@@ -175,13 +178,63 @@ def read(results: Path) -> list[Row]:
     return sorted(rows, key=lambda row: order[row["kind"], row["model_type"]])
 
 
+OUTCOMES = {
+    "in full": "every linear map of the text model is scored, agrees with brute force, and takes real PEFT's adapters",
+    "in part": "what is scored agrees; some linear maps are left out, with the reason",
+    "refused": "an error of one line says why",
+    "wrong": "something differs: it is to be mended",
+    "failed": "an error that is not plop's own: it is to be mended",
+    "not made": "transformers makes no small model of it here",
+}
+
+
+def outcome(row: Row) -> str:
+    """One of OUTCOMES."""
+    return "wrong" if row.get("wrong") else str(row["outcome"])
+
+
+def page(rows: Sequence[Row]) -> str:
+    """docs/families.md."""
+    counts = Counter(map(outcome, rows))
+    lines = [f"| {name} | {counts[name]} | {said} |" for name, said in OUTCOMES.items() if counts[name]]
+    table = [
+        f"| {row['model_type']} | {row['kind']} | {outcome(row)} | {', '.join(row.get('types', ()))} | {_cell(row)} |"
+        for row in sorted(rows, key=lambda row: (row["model_type"], row["kind"]))
+    ]
+    return "\n".join([_HEAD.format(number=len(rows)), *lines, "", _TABLE, *table, ""])
+
+
+def _cell(row: Row) -> str:
+    return "; ".join([row["why"], *row.get("wrong", ()), *row.get("left_out", ())]).strip("; ").replace("|", "¦")
+
+
+_HEAD = """\
+# Families
+
+Every configuration that transformers has for a causal, a masked or a sequence-to-sequence language model: {number}.
+Each is made small, with random weights, scored on three texts, held against a brute-force reading of Definition 1, and
+adapted by real PEFT with two halves of its types, whose parameters must be those that plop tells. Which modules are of
+which type is told in [architectures.md](architectures.md) for some of them. `python tests/support/walk.py walk.jsonl`
+walks, and with `--page` makes this page.
+
+| outcome | families | what it means |
+|---|--:|---|"""
+_TABLE = """\
+| family | kind | outcome | types | why, or what is left out |
+|---|---|---|---|---|"""
+
+
 def main() -> None:
-    """Walk, or walk one of several shares."""
+    """Walk, or walk one of several shares; or print the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("results", type=Path)
     parser.add_argument("--only", default="", help="model types that this regular expression finds")
     parser.add_argument("--share", default="0/1", help="1/2 is the second of two")
+    parser.add_argument("--page", action="store_true", help="print the page of what was walked")
     given = parser.parse_args()
+    if given.page:
+        print(page(read(given.results)), end="")
+        return
     share, shares = map(int, given.share.split("/"))
     torch.set_num_threads(1)
     hf.logging.set_verbosity_error()
