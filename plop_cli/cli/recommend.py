@@ -218,7 +218,7 @@ def _scores(model: str, tasks: list[str], runs: list[str], request: Request, reg
 def _emit(placement: Placement, formats: list[Format], output: Path | None, *, approximate: bool, force: bool) -> None:
     """To stdout, into a file, or several into a folder. Without a table its sentences go to stderr."""
     from plop_cli import files
-    from plop_cli.tables.placement import sentences
+    from plop_cli.placement.sentences import sentences
 
     made = {name: text.encode() for name, text in (_text(placement, f, output, approximate) for f in formats)}
     if Format.table not in formats:
