@@ -113,7 +113,6 @@ class _Boundary(TyperGroup):
 app = typer.Typer(
     cls=_Boundary,
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -133,9 +132,9 @@ def _plop(
     """Where should LoRA adapters go? Score a model's modules on your task's own texts, and put LoRA into the lowest."""
 
 
-# In the order of the help.
+# In the order of the help, which is that of use.
 _COMMANDS: tuple[Callable[..., None], ...]
-_COMMANDS = (check, compare, env, export, history, import_, race, recommend, report, rm, score, show, tasks)
+_COMMANDS = (score, recommend, check, race, compare, report, history, show, rm, export, import_, tasks, env)
 for _command in _COMMANDS:
     app.command(_command.__name__.removesuffix("_"))(_command)
 app.add_typer(registry.commands, name="registry")

@@ -6,7 +6,6 @@ import os
 import platform
 import sys
 from collections.abc import Iterator, Mapping
-from importlib import metadata
 from typing import Annotated, Any
 
 import typer
@@ -59,6 +58,8 @@ def _lines(name: str, value: Any) -> Iterator[str]:
 
 
 def _version(package: str) -> str | None:
+    from importlib import metadata  # takes 20 ms, which completion would wait for
+
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
