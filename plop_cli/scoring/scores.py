@@ -82,6 +82,8 @@ class Course:
     """The confidence that was to be reached; None where all texts were to be scored."""
     decided: float
     """The confidence that was reached."""
+    read: int
+    """Bytes of weights that were fetched from where they were moved to, as often as they were."""
 
     def warnings(self) -> Iterator[str]:
         """What a user should look at, a sentence each."""
@@ -89,6 +91,8 @@ class Course:
             yield f"{self.cut} of {self.scored} texts were cut at {self.max_length} tokens (--max-length)"
         if self.fitted:
             yield f"{self.budget} tokens did not fit in memory at once: went on with {self.fitted} (--batch-tokens)"
+        if self.read:
+            yield f"{self.read:,} bytes of weights were fetched from outside of the device's memory"
         if self.until is not None and self.scored < LEAST_SAMPLES:
             yield f"{self.scored} texts are too few to say how sure the set is; give {LEAST_SAMPLES} or more"
         elif self.until is not None:
