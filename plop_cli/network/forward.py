@@ -36,6 +36,9 @@ def forward(model: nn.Module, include: Sequence[str] = ()) -> Forward:
     """
     if isinstance(model, PreTrainedModel) and model.main_input_name != "input_ids":
         raise PlopError(f"{type(model).__name__} takes {model.main_input_name}, and a task has texts alone")
+    masked = "attention_mask" in inspect.signature(body(model).forward).parameters
+    if isinstance(model, PreTrainedModel) and not model.can_generate() and not masked:
+        raise PlopError(f"{type(model).__name__} takes no attention mask, and would read padding as text")
     if isinstance(model, PreTrainedModel) and model.config.is_encoder_decoder:
         return _in_a_line(_encode_and_decode(model), model)
     return _in_a_line(_calling(cast(nn.Module, model.base_model) if include else body(model)), model)

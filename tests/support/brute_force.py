@@ -55,6 +55,7 @@ def brute_force(
             seen: list[float] = seen,
         ) -> None:
             z = inputs(*args, **kwargs)
+            z = z[_norm(z) != 0]  # zero has no direction
             seen += (_norm(F.linear(z, W)) / _norm(z)).tolist()
 
         handles.append(module.register_forward_pre_hook(measure, with_kwargs=True))
@@ -109,7 +110,8 @@ def _between(experts: Any, number: int, z: Tensor) -> Tensor:
         both = z @ experts.gate_up_proj[number] + experts.gate_up_proj_bias[number]
         gate, up = both[:, 0::2].clamp(max=7), both[:, 1::2].clamp(-7, 7)
         return gate * torch.sigmoid(1.702 * gate) * (up + 1)
-    if not experts.has_gate or experts.has_bias or not isinstance(experts.act_fn, nn.SiLU | SiLUActivation):
+    plain = experts.has_gate and not (experts.has_bias or experts.is_transposed)
+    if not plain or not isinstance(getattr(experts, "act_fn", None), nn.SiLU | SiLUActivation):
         return _as_the_class_has_it(experts, number, z)
     both = z @ experts.gate_up_proj[number].T
     width = both.shape[1] // 2
