@@ -243,7 +243,8 @@ _HEAD = """\
 
 What `plop score` scores of each architecture that it is tested on, under which type, and what it leaves out and why.
 Made by `python tests/support/architectures.py > docs/architectures.md` from small models (two layers, few experts) of
-the real configuration classes; `plop score MODEL --list-modules` shows the same for any other model, without loading
+the real configuration classes. All families that transformers has, and what becomes of each, are in
+[families.md](families.md); `plop score MODEL --list-modules` shows the same for any other model, without loading
 weights.
 
 A type is the last part of a module's path, extended to the left while two different places share it; places are paths
