@@ -116,6 +116,8 @@ source, before, started = identify(sys.argv[1]), memory("VmRSS"), time.perf_coun
 model, tokenizer = load(source, Loading(dtype="float32", device="cpu"))
 seconds, peak = time.perf_counter() - started, memory("VmHWM") - before
 if len(sys.argv) > 2:
+    model.hf_quantizer = None  # what was dequantized is saved like any other model
+    del model.config.quantization_config
     model.save_pretrained(sys.argv[2])
     tokenizer.save_pretrained(sys.argv[2])
 weights = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())

@@ -6,7 +6,8 @@
     model = recommend(scores, rank=16).apply(model)
 
 `check` says what a trainer's config would really adapt.
-`score_model`, `recommend_runs`, `compare_runs` and `write_report` do what the commands do, the registry in between.
+`score_model`, `recommend_runs`, `compare_runs`, `list_runs` and `write_report` do what the commands do, the
+registry in between. In a notebook, what these return is shown as a table; `.chart()` and `.map()` draw it.
 
 Importing this package is cheap: torch and transformers come in when a name below is first used.
 """
@@ -17,11 +18,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from plop_cli.version import __version__
+from plop_registry.shown import Painter, drawn_by
 
 if TYPE_CHECKING:
     from plop_cli.checking.check import check as check
     from plop_cli.errors import PlopError as PlopError
     from plop_cli.library import compare_runs as compare_runs
+    from plop_cli.library import list_runs as list_runs
     from plop_cli.library import recommend_runs as recommend_runs
     from plop_cli.library import score_model as score_model
     from plop_cli.library import write_report as write_report
@@ -40,6 +43,7 @@ _HOME = {
     "PlopError": "errors",
     "check": "checking.check",
     "compare_runs": "library",
+    "list_runs": "library",
     "race": "racing.race",
     "recommend": "placement.recommend",
     "recommend_runs": "library",
@@ -56,6 +60,7 @@ __all__ = [
     "__version__",
     "check",
     "compare_runs",
+    "list_runs",
     "race",
     "recommend",
     "recommend_runs",
@@ -73,3 +78,12 @@ def __getattr__(name: str) -> object:
     if name in _HOME:
         return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def _painter() -> Painter:
+    from plop_cli.report import notebook
+
+    return notebook
+
+
+drawn_by(_painter)

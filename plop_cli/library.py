@@ -3,6 +3,7 @@
     run = score_model("demo", "sample/math")                    # what is stored, else scored and stored
     placement = recommend_runs("demo/sample/math", match="mlp:8")
     comparison = compare_runs(by="task", model="demo")
+    runs = list_runs(model="demo")
     write_report("report.html", model="demo")
 
 A run is named as on the command line: its id, the first digits of it, "latest", or MODEL/TASK. `registry` is an open
@@ -28,6 +29,8 @@ from plop_cli.report.page import render_html, render_markdown
 from plop_cli.report.story import tell_stored
 from plop_cli.runs.grid import score_grid
 from plop_cli.runs.jobs import Request
+from plop_cli.runs.listing import Runs
+from plop_cli.runs.selection import newest_first
 from plop_registry import Registry, Run
 
 AnyRegistry = Registry | str | Path | None
@@ -82,6 +85,15 @@ def compare_runs(
     with _opened(registry) as store:
         comparison, _ = compare_stored(store, runs, by=by, baseline=baseline, **filters)
     return comparison
+
+
+def list_runs(*, limit: int | None = 20, registry: AnyRegistry = None, **filters: Any) -> Runs:
+    """Stored runs, newest first (`plop history`): the newest `limit` that fit the filters, all of them for None.
+
+    There may be none. Raises RegistryError for a registry that cannot be read.
+    """
+    with _opened(registry) as store:
+        return Runs(tuple(newest_first(store.runs(limit=limit, **filters))))
 
 
 def write_report(

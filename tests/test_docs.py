@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 
 from plop_cli.cli.app import app
 from structure import ROOT
@@ -56,6 +57,13 @@ def test_every_file_that_a_page_names_is_there(page: str) -> None:
         inside = re.findall(r"`([a-z_]+/[a-z_/.]+?)/?`", text)
         missing += [path for path in inside if not any(exists(home / path) for home in HOMES)]
     assert missing == []
+
+
+def test_the_citation_names_the_paper() -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert [author["family-names"] for author in citation["preferred-citation"]["authors"]] == ["Hayou", "Ghosh", "Yu"]
+    assert "2506.20629" in citation["preferred-citation"]["url"]
+    assert {"cff-version", "message", "title", "authors"} <= citation.keys()
 
 
 def exists(path: Path) -> bool:

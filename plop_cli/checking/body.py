@@ -46,6 +46,11 @@ class Body:
                 found.setdefault(place[1], set()).add(int(place[2]))
         return found
 
+    def alike(self, names: Iterable[str]) -> list[str]:
+        """The modules of all blocks that stand where one of `names` stands in its own block."""
+        places = {_BLOCK.sub(r"\1.", name, count=1) for name in names}
+        return [name for name in self.names if _BLOCK.sub(r"\1.", name, count=1) in places]
+
 
 _BLOCK = re.compile(r"(.*?)\.(\d+)\.")
 

@@ -47,24 +47,34 @@ def _as_list(pattern: str, body: Body) -> str:
 
 
 def uneven(body: Body, found: Hits, adapted: Collection[str]) -> Iterator[Finding]:
-    """Targets that hit some blocks and miss others; a warning where one of those gets no adapter by any target."""
+    """Targets that hit some blocks and miss others.
+
+    Blocks without such a module are a warning where one of them gets no adapter by any target. Those that have it are
+    left out by the config itself (its layers, its exclusions, a regex or a path), which is a note.
+    """
     blocks, reached = body.layers(body.names), body.layers(adapted)
     for target, names in found.items():
+        having = None
         for holder, numbers in body.layers(names).items():
-            if missed := sorted(blocks[holder] - numbers):
-                text = f"{_short(target)} is in {len(numbers)} of {len(blocks[holder])} blocks of {holder}"
-                other = _instead(body, holder, numbers)
-                level: Level = "note" if reached.get(holder, set()).issuperset(missed) else "warning"
-                yield Finding(level, "uneven", f"{text}, not in {_numbers(missed)}, which have {other}")
+            if not (missed := blocks[holder] - numbers):
+                continue
+            having = having or body.layers(body.alike(names))
+            text = f"{_short(target)} is in {len(numbers)} of {len(blocks[holder])} blocks of {holder}"
+            if left := sorted(missed & having[holder]):
+                yield Finding("note", "left-out", f"{text}: the config itself leaves out {_numbers(left)}")
+            if lacking := sorted(missed - having[holder]):
+                other = _instead(body, holder, having[holder], lacking)
+                level: Level = "note" if reached.get(holder, set()).issuperset(lacking) else "warning"
+                yield Finding(level, "uneven", f"{text}, not in {_numbers(lacking)}, which have {other}")
 
 
-def _instead(body: Body, holder: str, numbers: Collection[int]) -> str:
-    """What the other blocks have that these do not."""
+def _instead(body: Body, holder: str, having: Collection[int], lacking: Collection[int]) -> str:
+    """What the blocks that lack a module have and those with it have not."""
     inside: dict[bool, set[str]] = {True: set(), False: set()}
     for module in body.modules:
-        if module.name.startswith(f"{holder}.") and module.layer is not None:
+        if module.name.startswith(f"{holder}.") and (module.layer in having or module.layer in lacking):
             rest = module.place[len(holder) + 1 :].partition(".")[2]
-            inside[module.layer in numbers].add(rest)
+            inside[module.layer in having].add(rest)
     other = sorted(inside[False] - inside[True])
     return listed(other) or "no such module"
 

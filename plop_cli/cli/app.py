@@ -21,6 +21,7 @@ from plop_cli.cli import registry, streams
 from plop_cli.cli.check import check
 from plop_cli.cli.compare import compare
 from plop_cli.cli.console import fail, say, silence, warnings_of
+from plop_cli.cli.env import env
 from plop_cli.cli.export import export
 from plop_cli.cli.history import history
 from plop_cli.cli.import_ import import_
@@ -29,6 +30,7 @@ from plop_cli.cli.recommend import recommend
 from plop_cli.cli.report import report
 from plop_cli.cli.rm import rm
 from plop_cli.cli.score import score
+from plop_cli.cli.settings import defaults, origin_of, settings
 from plop_cli.cli.show import show
 from plop_cli.cli.status import status_line
 from plop_cli.cli.tasks import tasks
@@ -94,7 +96,15 @@ class _Boundary(TyperGroup):
         with alone, status_line(), through(Line()), warnings_of("plop_registry"):
             try:
                 says("starting")
+                # A broken file keeps neither help nor `plop env` from saying what is wrong.
+                given = [*ctx._protected_args, *ctx.args]
+                found = {} if given[:1] == ["env"] or {"-h", "--help"} & {*given} else settings(self)
+                ctx.default_map = defaults(found)
                 return super().invoke(ctx)
+            except typer.BadParameter as error:
+                if origin := origin_of(error, found):
+                    error.message += f" (set in {origin})"
+                raise
             except (PlopError, RegistryError) as error:
                 fail(error)
                 raise typer.Exit(1) from None
@@ -103,7 +113,6 @@ class _Boundary(TyperGroup):
 app = typer.Typer(
     cls=_Boundary,
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -123,9 +132,9 @@ def _plop(
     """Where should LoRA adapters go? Score a model's modules on your task's own texts, and put LoRA into the lowest."""
 
 
-# In the order of the help.
+# In the order of the help, which is that of use.
 _COMMANDS: tuple[Callable[..., None], ...]
-_COMMANDS = (check, compare, export, history, import_, race, recommend, report, rm, score, show, tasks)
+_COMMANDS = (score, recommend, check, race, compare, report, history, show, rm, export, import_, tasks, env)
 for _command in _COMMANDS:
     app.command(_command.__name__.removesuffix("_"))(_command)
 app.add_typer(registry.commands, name="registry")

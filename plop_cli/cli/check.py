@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from plop_cli.cli import options
+from plop_cli.cli import completion, options
 from plop_cli.cli.console import note, out, print_json
 from plop_cli.errors import PlopError
 from plop_cli.models.options import Loading
@@ -43,7 +43,12 @@ def check(
     ] = None,
     model: Annotated[
         str | None,
-        typer.Option("--model", "-m", help="As everywhere; a config.json is enough. Default: what CONFIG names."),
+        typer.Option(
+            "--model",
+            "-m",
+            autocompletion=completion.models,
+            help="As everywhere; a config.json is enough. Default: what CONFIG names.",
+        ),
     ] = None,
     trainer: Annotated[str | None, typer.Option("--trainer", help="Whose config it is. Default: found out.")] = None,
     targets: Annotated[str | None, typer.Option(metavar="NAME,...", help="Targets by hand instead of CONFIG.")] = None,

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from plop_cli.cli import completion
 from plop_cli.cli.console import fail, note
 from plop_cli.cli.filters import Filters, RegistryOption
 from plop_cli.cli.filters import filters as filter_options
@@ -32,7 +33,11 @@ def _condition(text: str) -> str:
 def compare(
     runs: Annotated[
         list[str] | None,
-        typer.Argument(metavar="RUN", help="Ids, their first digits, [bold]latest[/bold], or MODEL/TASK."),
+        typer.Argument(
+            metavar="RUN",
+            autocompletion=completion.runs,
+            help="Ids, their first digits, [bold]latest[/bold], or MODEL/TASK.",
+        ),
     ] = None,
     by: Annotated[
         Axis | None, typer.Option(help="Choose the runs that fit the filters: the newest for each of these.")

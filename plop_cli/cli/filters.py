@@ -9,6 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
+from plop_cli.cli import completion
+
 _LARGEST = 2**31 - 1
 """No number of runs, texts or tokens is larger, and every library takes it."""
 _UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
@@ -66,10 +68,22 @@ Filters = Mapping[str, Any]
 def filters(
     model: Annotated[
         str | None,
-        typer.Option("--model", metavar="GLOB", help="Models: [bold]org/*[/bold], org/name@revision, or a path."),
+        typer.Option(
+            "--model",
+            metavar="GLOB",
+            autocompletion=completion.models,
+            help="Models: [bold]org/*[/bold], org/name@revision, or a path.",
+        ),
     ] = None,
     task: Annotated[
-        str | None, typer.Option("--task", "-t", metavar="GLOB", help="Tasks: [bold]sample/*[/bold], or a path.")
+        str | None,
+        typer.Option(
+            "--task",
+            "-t",
+            metavar="GLOB",
+            autocompletion=completion.tasks,
+            help="Tasks: [bold]sample/*[/bold], or a path.",
+        ),
     ] = None,
     revision: Annotated[
         str | None, typer.Option("--revision", metavar="GLOB", help="Revisions: a label, or how a hash begins.")

@@ -23,10 +23,18 @@ class Kind(StrEnum):
 def history(
     filters: Filters,
     limit: Annotated[
-        int, typer.Option("--limit", "-n", parser=whole(1), metavar="N", help="How many runs at most.")
-    ] = 20,
+        int | None,
+        typer.Option("--limit", "-n", parser=whole(1), metavar="N", help="How many runs at most. Default: 20."),
+    ] = None,
     kind: Annotated[Kind, typer.Option(help="What to list: runs, or races.")] = Kind.run,
     format: FormatOption = Format.table,
+    sql: Annotated[
+        str | None,
+        typer.Option(metavar="QUERY", help="A SELECT of your own over runs, type_scores, module_scores and races."),
+    ] = None,
+    timeout: Annotated[
+        float, typer.Option(min=0.001, max=1e6, metavar="SECONDS", help="How long the database may work on --sql.")
+    ] = 60.0,
     full: Annotated[bool, typer.Option("--full", help="All of each run, modules too, as JSON or JSON lines.")] = False,
     registry: RegistryOption = None,
 ) -> None:
@@ -34,11 +42,18 @@ def history(
 
     Example: [bold]plop history --model 'org/*' --task sample/math --since 7d[/bold]
     """
+    from plop_cli.cli.asking import answer
     from plop_cli.runs import selection
     from plop_cli.tables import rows
     from plop_cli.tables.history import history_grid, history_table
     from plop_registry import Registry
 
+    if sql is not None:
+        if full or limit or kind is Kind.race or any(value is not None for value in filters.values()):
+            raise typer.BadParameter("stands alone; say it in the query (WHERE, LIMIT)", param_hint="--sql")
+        answer(sql, format, timeout, registry)
+        return
+    limit = limit or 20
     if full and (kind is Kind.race or format not in (Format.json, Format.jsonl)):
         raise typer.BadParameter("is of runs in JSON; give --format json or jsonl with it", param_hint="--full")
     if kind is Kind.race:

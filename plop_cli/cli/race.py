@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from rich.live import Live
 
-from plop_cli.cli import options
+from plop_cli.cli import completion, options
 from plop_cli.cli.console import err, note
 from plop_cli.cli.filters import RegistryOption
 from plop_cli.cli.formats import Format, FormatOption, emit
@@ -27,7 +27,12 @@ def race(
     *,
     model: Annotated[
         str,
-        typer.Argument(metavar="MODEL", help="As for [bold]plop score[/bold].", show_default=False),
+        typer.Argument(
+            metavar="MODEL",
+            autocompletion=completion.models,
+            help="As for [bold]plop score[/bold].",
+            show_default=False,
+        ),
     ],
     data: Annotated[
         str,

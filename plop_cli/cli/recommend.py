@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from plop_cli.cli import options
+from plop_cli.cli import completion, options
 from plop_cli.cli.cells import scored_cells
 from plop_cli.cli.console import note, out, put, shows_unicode, warn
 from plop_cli.cli.filters import RegistryOption, whole
@@ -63,13 +63,16 @@ def recommend(
         str,
         typer.Argument(
             metavar="MODEL",
+            autocompletion=completion.models,
             help="A hub id, a folder, a .gguf file, or [bold]demo[/bold]; with --targets a config.json is enough.",
             show_default=False,
         ),
     ],
     tasks: Annotated[
         list[str] | None,
-        typer.Option("--task", "-t", help="A task; repeat it for several: then the mean counts."),
+        typer.Option(
+            "--task", "-t", autocompletion=completion.tasks, help="A task; repeat it for several: then the mean counts."
+        ),
     ] = None,
     types: Annotated[
         int | None,
@@ -123,7 +126,12 @@ def recommend(
     ] = False,
     run: Annotated[
         list[str] | None,
-        typer.Option("--run", metavar="RUN", help="Stored scores to go by, by id, instead of --task; repeatable."),
+        typer.Option(
+            "--run",
+            metavar="RUN",
+            autocompletion=completion.runs,
+            help="Stored scores to go by, by id, instead of --task; repeatable.",
+        ),
     ] = None,
     confidence: options.Confidence = 0.99,
     scoring: options.Scoring,
@@ -218,7 +226,7 @@ def _scores(model: str, tasks: list[str], runs: list[str], request: Request, reg
 def _emit(placement: Placement, formats: list[Format], output: Path | None, *, approximate: bool, force: bool) -> None:
     """To stdout, into a file, or several into a folder. Without a table its sentences go to stderr."""
     from plop_cli import files
-    from plop_cli.tables.placement import sentences
+    from plop_cli.placement.sentences import sentences
 
     made = {name: text.encode() for name, text in (_text(placement, f, output, approximate) for f in formats)}
     if Format.table not in formats:

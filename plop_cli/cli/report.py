@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from plop_cli.cli import completion
 from plop_cli.cli.console import say
 from plop_cli.cli.filters import Filters, Limit, RegistryOption
 from plop_cli.cli.filters import filters as filter_options
@@ -44,6 +45,7 @@ def report(
         list[str] | None,
         typer.Argument(
             metavar="RUN",
+            autocompletion=completion.runs,
             help="Ids, their first digits, [bold]latest[/bold], or MODEL/TASK. Default: all that fit the filters.",
         ),
     ] = None,

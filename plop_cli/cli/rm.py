@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from plop_cli.cli import completion
 from plop_cli.cli.console import err, say
 from plop_cli.cli.filters import Filters, RegistryOption
 from plop_cli.cli.filters import filters as filter_options
@@ -20,7 +21,11 @@ from plop_cli.words import counted
 def rm(
     runs: Annotated[
         list[str] | None,
-        typer.Argument(metavar="RUN", help="Ids, their first digits, [bold]latest[/bold], names, or MODEL/TASK."),
+        typer.Argument(
+            metavar="RUN",
+            autocompletion=completion.runs,
+            help="Ids, their first digits, [bold]latest[/bold], names, or MODEL/TASK.",
+        ),
     ] = None,
     *,
     filters: Filters,

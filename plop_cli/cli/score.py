@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Group
 
-from plop_cli.cli import options
+from plop_cli.cli import completion, options
 from plop_cli.cli.cells import scored_cells
 from plop_cli.cli.console import fail, out, warn
 from plop_cli.cli.console import note as remark
@@ -31,13 +31,19 @@ def score(
         list[str],
         typer.Argument(
             metavar="MODEL",
+            autocompletion=completion.models,
             help="Hub ids (org/name or org/name@revision), folders, .gguf files, or [bold]demo[/bold].",
             show_default=False,
         ),
     ],
     tasks: Annotated[
         list[str] | None,
-        typer.Option("--task", "-t", help="A task; repeat it for several ([bold]plop tasks[/bold] lists them)."),
+        typer.Option(
+            "--task",
+            "-t",
+            autocompletion=completion.tasks,
+            help="A task; repeat it for several ([bold]plop tasks[/bold] lists them).",
+        ),
     ] = None,
     scoring: options.Scoring,
     until_decided: Annotated[

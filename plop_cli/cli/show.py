@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from plop_cli.cli import options
+from plop_cli.cli import completion, options
 from plop_cli.cli.console import note, out, say
 from plop_cli.cli.filters import RegistryOption
 from plop_cli.cli.formats import Format, FormatOption, emit
@@ -19,7 +19,10 @@ def show(
     run: Annotated[
         str,
         typer.Argument(
-            metavar="RUN", help="An id, its first digits, [bold]latest[/bold], or MODEL/TASK.", show_default=False
+            metavar="RUN",
+            autocompletion=completion.runs,
+            help="An id, its first digits, [bold]latest[/bold], or MODEL/TASK.",
+            show_default=False,
         ),
     ],
     by: options.By = options.Rows.type,

@@ -14,6 +14,7 @@ from plop_cli.method.significance import LEVEL, Difference
 from plop_cli.runs.axes import AXES
 from plop_registry import Run, TypeScore
 from plop_registry.runs import finite
+from plop_registry.shown import Shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,7 @@ class Column:
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class Comparison(Shown):
     """Types down (the baseline's lowest first), runs across. `by` is their axis, "run" where they differ in none.
 
     `sentence` says in plain words what it means, `notes` what is not comparable in it.

@@ -118,6 +118,8 @@ class _Parser:
         self._check(13 * entries + 24 * tensors)
         fields = OrderedDict((entry.name, entry) for entry in (self._field() for _ in range(entries)))
         alignment = fields["general.alignment"].parts[0] if "general.alignment" in fields else 32
+        if not isinstance(alignment, int) or alignment < 1:
+            raise ValueError(f"its tensors begin at multiples of {alignment}")
         told = [(self._string(), self._take(f"{self._take('I')[0]}Q"), *self._take("IQ")) for _ in range(tensors)]
         start = -(-self._at // alignment) * alignment
         parsed = [self._tensor(start, *entry) for entry in told]
@@ -133,6 +135,8 @@ class _Parser:
         elements = 1
         for length in shape:
             elements *= length
+        if shape and shape[0] % block:
+            raise ValueError(f"a row of {name} is no whole number of blocks")
         n_bytes = elements * size // block
         if start + offset + n_bytes > len(self._content):
             raise ValueError(f"{name} reaches past its end")

@@ -6,13 +6,14 @@ on the meta device.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from typing import Any, cast
 
 import torch
 from accelerate.utils import align_module_device
-from torch import nn
+from torch import Tensor, nn
 
 
 def is_offloaded(module: nn.Module) -> bool:
@@ -36,3 +37,62 @@ def fetched(linear: nn.Module) -> Iterator[Any]:
     """
     with align_module_device(linear):
         yield getattr(linear, "_old_forward", linear.forward)
+
+
+class Reads(Mapping[str, Tensor]):
+    """Weights that were moved away, as accelerate fetches them: `bytes` counts what was fetched of them."""
+
+    def __init__(self, weights: Mapping[str, Tensor]) -> None:
+        self._weights = weights
+        self.bytes = 0
+
+    def __getitem__(self, name: str) -> Tensor:
+        weight = self._weights[name]
+        self.bytes += weight.nbytes
+        return weight
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._weights)
+
+    def __len__(self) -> int:
+        return len(self._weights)
+
+
+@contextmanager
+def counted_reads(model: nn.Module) -> Iterator[Callable[[], int]]:
+    """Inside, what is fetched of weights that were moved away is counted: yields what tells the bytes so far."""
+    counts: dict[int, Reads] = {}
+    with ExitStack() as stack:
+        for module in model.modules():
+            hook: Any = getattr(module, "_hf_hook", None)
+            for each in getattr(hook, "hooks", [hook]):
+                prefixed: Any = getattr(each, "weights_map", None)  # accelerate's view, by prefix, of one map for all
+                if isinstance(weights := getattr(prefixed, "dataset", None), Mapping):
+                    stack.callback(setattr, prefixed, "dataset", weights)
+                    prefixed.dataset = counts.setdefault(id(weights), Reads(weights))
+        yield lambda: sum(count.bytes for count in counts.values())
+
+
+def at_next_forward(module: nn.Module, act: Callable[[Any], None]) -> Callable[[], None]:
+    """Have `act` called once, in the module's next forward, while its weights are in memory; gives what takes it back.
+
+    It is given the forward, as `fetched` yields it.
+    """
+    inner = getattr(module, "_old_forward", None)
+    if inner is None:
+
+        def before(*_: Any) -> None:
+            act(module.forward)
+            handle.remove()
+
+        handle = module.register_forward_pre_hook(before)
+        return handle.remove
+
+    def forward(*args: Any, **kwargs: Any) -> Any:  # a hook would be called before accelerate's fetches the weights
+        act(inner)
+        take_back()
+        return inner(*args, **kwargs)
+
+    take_back = partial(setattr, module, "_old_forward", inner)
+    cast(Any, module)._old_forward = forward
+    return take_back

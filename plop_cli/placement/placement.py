@@ -21,13 +21,14 @@ from plop_cli.placement.ranks import BYTES, Linear, Strategy, cost, rank_for
 from plop_cli.placement.refused import REASON
 from plop_cli.placement.targets import Targeting, Targets, adapted, target
 from plop_registry.runs import finite
+from plop_registry.shown import Shown
 
 if TYPE_CHECKING:
     from torch import nn
 
 
 @dataclass(frozen=True, kw_only=True)
-class Placement:
+class Placement(Shown):
     """Where the adapters go, of what rank, and why there."""
 
     model: str

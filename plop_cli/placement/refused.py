@@ -26,6 +26,11 @@ def refused(architecture: str, names: Iterable[str]) -> list[str]:
     return [name for name in names if name.rpartition(".")[2] in _MODULES]
 
 
+def left_out(name: str) -> str:
+    """What is said of a module, or type, that is scored and not chosen."""
+    return f"{name} is left out of the choice: {REASON}"
+
+
 def trainable(rule: Rule, architecture: str, units: Iterable[str]) -> Rule:
     """The same rule, with what cannot be trained out of the question."""
     return replace(rule, exclude=rule.exclude | frozenset(refused(architecture, units)))

@@ -144,7 +144,7 @@ class Group:
     def bars(self) -> list[Row]:
         """Rows for `charts.type_bars`."""
         return [
-            {"type": type, "series": series, "nfn": short(score.nfn), "chosen": score.recommended, **_interval(score)}
+            bar(series, score)
             for type in self.types
             for series, answer in zip(self.series, self.answers, strict=True)
             for score in answer.run.types
@@ -180,6 +180,12 @@ class Group:
 def short(value: float) -> float:
     """As much of a number as a chart can show."""
     return round(value, 4)
+
+
+def bar(series: str, score: TypeScore) -> Row:
+    """A row for `charts.type_bars`, with the 95 % interval."""
+    row = {"type": score.type, "series": series, "nfn": short(score.nfn), "chosen": score.recommended}
+    return row | _interval(score)
 
 
 def _interval(score: TypeScore) -> dict[str, Any]:

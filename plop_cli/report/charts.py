@@ -74,19 +74,19 @@ def sample_spread(rows: Sequence[Row]) -> Spec:
     return _spec(alt.layer(whole, _baseline("x"), half, median), rows, height=_height(rows))
 
 
-def nfn_map(rows: Sequence[Row], steps: Sequence[float], *, digits: bool = False) -> Spec:
-    """The NFN-map (paper, Figures 4 and 8 to 12): layers down, types across.
+def nfn_map(rows: Sequence[Row], steps: Sequence[float], *, digits: bool = False, down: str = "layer") -> Spec:
+    """The NFN-map (paper, Figures 4 and 8 to 12): layers down, or names of what `down` says, types across.
 
     Rows: layer (an int, or "–" where there is none), type, nfn. `steps` as from `colour_steps`.
     """
-    layers, types = layers_of(rows), _values(rows, "type")
+    layers, types = layers_of(rows) if down == "layer" else _values(rows, down), _values(rows, "type")
     cell = max(5, min(16, 560 // len(layers)))
-    named = layers[:: 1 if len(layers) < 10 else 5]
+    named = layers[:: 1 if len(layers) < 10 or down != "layer" else 5]
     colours = [var(f"d{step}") for step in range(STEPS)]
     base = alt.Chart().encode(
         x=alt.X("type:N", sort=types, title=None, axis=alt.Axis(orient="top", labelAngle=-45, labelAlign="left")),
-        y=alt.Y("layer:O", sort=layers, title="layer", axis=alt.Axis(values=named)),
-        tooltip=[alt.Tooltip("layer:N"), alt.Tooltip("type:N"), alt.Tooltip("nfn:Q", title="NFN", format=".3f")],
+        y=alt.Y(f"{down}:O", sort=layers, title=down, axis=alt.Axis(values=named)),
+        tooltip=[alt.Tooltip(f"{down}:N"), alt.Tooltip("type:N"), alt.Tooltip("nfn:Q", title="NFN", format=".3f")],
     )
     cells = base.mark_rect().encode(
         color=alt.Color("nfn:Q", scale=alt.Scale(type="threshold", domain=list(steps), range=colours)),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+import altair as alt
 import vl_convert
 
 from plop_cli.printable import for_xml
@@ -78,12 +79,23 @@ def svg(spec: Spec) -> str:
 
 def picture(spec: Spec, form: str, title: str) -> bytes:
     """The chart as a file: svg, png or pdf, on white, with its title and legend."""
-    plain = _on_white({**for_xml(spec), "title": for_xml(title), "config": _PAPER_CONFIG, "background": "white"})
+    plain = _for_paper(spec, title)
     if form == "svg":
         return str(vl_convert.vegalite_to_svg(plain, vl_version=VEGA_LITE)).encode()
     if form == "png":
         return bytes(vl_convert.vegalite_to_png(plain, vl_version=VEGA_LITE, scale=2))
     return bytes(vl_convert.vegalite_to_pdf(plain, vl_version=VEGA_LITE))
+
+
+def chart(spec: Spec, title: str) -> alt.TopLevelMixin:
+    """The chart as Altair knows it, on white, for a notebook of whatever theme."""
+    drawn: alt.TopLevelMixin = alt.Chart.from_dict(_for_paper(spec, title))
+    return drawn
+
+
+def _for_paper(spec: Spec, title: str) -> Spec:
+    paper: Spec = _on_white({**for_xml(spec), "title": for_xml(title), "config": _PAPER_CONFIG, "background": "white"})
+    return paper
 
 
 def _on_white(value: Any) -> Any:

@@ -16,6 +16,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from plop_cli.errors import PlopError
+from plop_cli.models.memory import available_memory
 from plop_cli.progress import says
 from plop_cli.scoring.chat import render
 from plop_cli.texts.text import Answered, Message, Text
@@ -210,11 +211,16 @@ def _padded(ids: Sequence[Sequence[int]], rows: list[int], pad: int, counted: Se
     return Batch(torch.tensor(rows), input_ids, mask, scored)
 
 
-def default_budget(device: torch.device, offloaded: bool = False) -> int:
+_SHARE = 0.25
+"""Of the free memory, what one batch may take beside the weights."""
+
+
+def default_budget(device: torch.device, *, width: int = 0) -> int:
     """Tokens per forward: what fits a CPU's caches, or what fills an accelerator.
 
-    More where each forward fetches weights from elsewhere, which then takes a small part of the time.
+    More where each forward fetches weights from elsewhere: as many as main memory allows, so that each weight is
+    fetched once. Then `width` is how many numbers a layer computes for a token, else 0.
     """
-    if device.type == "cpu":
-        return 4096 if offloaded else 512
-    return 65536 if offloaded else 16384
+    if device.type != "cpu":
+        return 65536 if width else 16384
+    return max(512, min(65536, int(available_memory() * _SHARE) // (4 * width))) if width else 512

@@ -52,13 +52,16 @@ class Meter:
 
     @contextmanager
     def watching(self, modules: Sequence[LinearModule], biases: Sequence[Tensor | None]) -> Iterator[None]:
-        """Hooks on all modules, experts included, in their order; `biases` are those of the modules, (out,) each."""
+        """Hooks on all modules, experts included, in their order.
+
+        `biases` are those of the modules, (out,) each, at the latest when their forward has ended.
+        """
         dense: dict[nn.Module, ForwardHook] = {}
         columns, parts = (defaultdict[nn.Module, dict[str, Any]](dict) for _ in range(2))
         for column, (m, at) in enumerate(zip(modules, columns_of_parts(modules), strict=True)):
             of_parts = dict(zip(at, m.parts, strict=True))
             if m.expert is None:
-                dense[m.module] = self._hook(column, biases[column], of_parts)
+                dense[m.module] = self._hook(column, biases, of_parts)
             elif m.expert == 0:
                 columns[m.module][m.parameter] = range(column, column + len(getattr(m.module, m.parameter)))
                 parts[m.module][m.parameter] = of_parts
@@ -70,8 +73,8 @@ class Meter:
         totals: Array = self._totals.cpu().double().transpose(1, 2).contiguous().numpy()
         return totals
 
-    def _hook(self, column: int, bias: Tensor | None, parts: Mapping[int, Part]) -> ForwardHook:
-        """The forward hook of one module, whose output minus `bias` is W z; `parts` are given by their columns."""
+    def _hook(self, column: int, biases: Sequence[Tensor | None], parts: Mapping[int, Part]) -> ForwardHook:
+        """The forward hook of one module, whose output minus its bias is W z; `parts` are given by their columns."""
 
         def add(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor) -> None:
             batch = self._batch
@@ -80,6 +83,7 @@ class Meter:
             if z_norms.shape not in (batch.mask.shape, (batch.mask.numel(),)) or rows != z_norms.shape:
                 self.misfits.add(column)
                 return
+            bias = biases[column]
             Wz = output if bias is None else self._minus(output, bias)
             batch.add(column, nfn.amplification(Wz, z_norms), counted)
             for at, part in parts.items():

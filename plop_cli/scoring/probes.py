@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from typing import Any, cast
@@ -12,10 +14,10 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from plop_cli.method import nfn
+from plop_cli.method.estimates import Array
 from plop_cli.network import experts
 from plop_cli.network.modules import LinearModule, Part
-from plop_cli.network.offload import fetched
-from plop_cli.progress import says
+from plop_cli.network.offload import at_next_forward, fetched
 from plop_cli.scoring import own_forward
 
 
@@ -36,39 +38,80 @@ class Operator:
     error: float | None = None
 
 
-def operators(
-    modules: Sequence[LinearModule], dtype: torch.dtype, *, seed: int, sizes: Mapping[nn.Module, float]
-) -> list[Operator]:
-    """One for each module, in their order, from probes in `dtype` (the weight's own where it can be read).
+_UNSEEN = Operator(None, nfn.Baseline(0.0, 0.0))
+"""Of a module that no token went through: it has no score."""
 
-    `sizes` is what `own_forward.input_sizes` found.
+
+class Operators:
+    """One for each module, from probes in `dtype` (the weight's own where it can be read).
+
+        probed = Operators(modules, dtype, seed=seed, sizes=own_forward.input_sizes(...))
+        with probed.at_first_forwards():
+            model(input_ids)
+        probed.of(counts)
+
+    Modules are probed at their first forward, while their weight is in memory anyway; those with a forward of their own
+    before it. `biases` are there from then on.
     """
-    says(f"probing {len(modules)} modules")
-    probed: list[Operator] = []
-    probes = cache(partial(nfn.unit_probes, seed=seed))
-    for module in modules:
-        if module.expert is None and own_forward.is_plain(module.module):
-            probed.append(_plain(module, dtype, probes(module.in_features)))
-        elif module.expert is None:
-            probed.append(_own(module, dtype, probes(module.in_features), sizes.get(module.module, 1.0)))
-        elif module.expert == 0:
-            probed += _experts(module, probes(module.in_features))
-    return probed
+
+    def __init__(
+        self, modules: Sequence[LinearModule], dtype: torch.dtype, *, seed: int, sizes: Mapping[nn.Module, float]
+    ) -> None:
+        self._modules, self._dtype = modules, dtype
+        self._probes = cache(partial(nfn.unit_probes, seed=seed))
+        self._found: list[Operator | None] = [None] * len(modules)
+        self.biases: list[Tensor | None] = [None] * len(modules)
+        self._columns = defaultdict[nn.Module, list[int]](list)
+        """Of each module that is probed at its first forward: its column, or the first one of each of its experts."""
+        for column, module in enumerate(modules):
+            if module.expert is None and not own_forward.is_plain(module.module):
+                u, size = self._probes(module.in_features), sizes.get(module.module, 1.0)
+                self._keep(column, [_own(module, dtype, u, size)])
+            elif not module.expert:
+                self._columns[module.module].append(column)
+
+    @contextmanager
+    def at_first_forwards(self) -> Iterator[None]:
+        """Inside, each module is probed at its first forward."""
+        with ExitStack() as stack:
+            for module in self._columns:
+                stack.callback(at_next_forward(module, partial(self._probe, module)))
+            yield
+
+    def of(self, counts: Array) -> list[Operator]:
+        """All operators, in the modules' order, after `counts` tokens (samples, modules or more) were seen.
+
+        A module that saw some elsewhere, in another process, is probed now; one that saw none need not be.
+        """
+        for column, linear in enumerate(self._modules):
+            if self._found[column] is None and counts[:, column].any():
+                with fetched(linear.module) as forward:
+                    self._probe(linear.module, forward)
+        return [operator or _UNSEEN for operator in self._found]
+
+    def _probe(self, module: nn.Module, forward: Any) -> None:
+        for column in self._columns[module]:
+            linear = self._modules[column]
+            u = self._probes(linear.in_features)
+            of_experts = linear.expert is not None
+            self._keep(column, _experts(linear, u) if of_experts else [_plain(linear, self._dtype, u, forward)])
+
+    def _keep(self, column: int, operators: Iterable[Operator]) -> None:
+        for at, operator in enumerate(operators, start=column):
+            self._found[at], self.biases[at] = operator, operator.bias
 
 
-def _plain(module: LinearModule, dtype: torch.dtype, u: Tensor) -> Operator:
+def _plain(module: LinearModule, dtype: torch.dtype, u: Tensor, forward: Any) -> Operator:
     """Of a module that does nothing but multiply by its weight, though that may not show (torchao, bitsandbytes)."""
     linear = module.module
-    with fetched(linear) as forward:
-        weight = linear.weight
-        assert isinstance(weight, Tensor)
-        readable = type(weight) in (Tensor, nn.Parameter) and weight.is_floating_point()
-        u = u.to(weight.device, weight.dtype if readable else dtype)
-        bias, W = _without_bias(linear, forward, u)
-        outputs = W(u)
-        shown = [weight if isinstance(linear, Conv1D) else weight.mT] if readable else own_forward.columns(W, u, 1.0)
-        q = _q(module, shown)
-    return _operator(module, bias, u, outputs, q)
+    weight = linear.weight
+    assert isinstance(weight, Tensor)
+    readable = type(weight) in (Tensor, nn.Parameter) and weight.is_floating_point()
+    u = u.to(weight.device, weight.dtype if readable else dtype)
+    bias, W = _without_bias(linear, forward, u)
+    outputs = W(u)
+    shown = [weight if isinstance(linear, Conv1D) else weight.mT] if readable else own_forward.columns(W, u, 1.0)
+    return _operator(module, bias, u, outputs, _q(module, shown))
 
 
 def _own(module: LinearModule, dtype: torch.dtype, u: Tensor, size: float) -> Operator:
@@ -130,15 +173,14 @@ def _squares(W: Tensor) -> Tensor:
 
 def _experts(first: LinearModule, u: Tensor) -> Iterator[Operator]:
     """All experts of one parameter; the weights are viewed, not copied, and one transfer brings all their norms."""
-    with fetched(first.module):
-        weights = experts.matrices(first.module, first.parameter)
-        u = u.to(weights.device, weights.dtype)
-        u_norms, rows = nfn.norms(u), _whole_and_parts(first)
-        r, squares = [], []
-        for W in weights:
-            Wu = u @ W.T
-            r.append(torch.stack([nfn.amplification(part.of(Wu).flatten(-2), u_norms) for part in rows]))
-            squares.append(torch.stack([_squares(part.of(W.T)) for part in rows]))
+    weights = experts.matrices(first.module, first.parameter)
+    u = u.to(weights.device, weights.dtype)
+    u_norms, rows = nfn.norms(u), _whole_and_parts(first)
+    r, squares = [], []
+    for W in weights:
+        Wu = u @ W.T
+        r.append(torch.stack([nfn.amplification(part.of(Wu).flatten(-2), u_norms) for part in rows]))
+        squares.append(torch.stack([_squares(part.of(W.T)) for part in rows]))
     q = torch.stack(squares).cpu().double() / first.in_features
     for r_of_rows, q_of_rows in zip(torch.stack(r).cpu(), q.tolist(), strict=True):
         whole, *parts = map(nfn.expectation, r_of_rows, q_of_rows)

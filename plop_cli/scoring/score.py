@@ -8,6 +8,7 @@ scores.recommended    # the types that PLoP adapts
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 import torch
@@ -22,16 +23,16 @@ from plop_cli.network.adapters import merged, refuse_prompts
 from plop_cli.network.forward import Forward, check_length, forward
 from plop_cli.network.hooks import evaluating
 from plop_cli.network.modules import LinearModule, linear_modules
-from plop_cli.network.offload import execution_device, is_offloaded
+from plop_cli.network.offload import counted_reads, execution_device, is_offloaded
 from plop_cli.network.parts import in_parts
-from plop_cli.placement.refused import REASON, refused, trainable
+from plop_cli.placement.refused import left_out, refused, trainable
 from plop_cli.processes import ALONE, Group
 from plop_cli.scoring.batches import Batch, On, Tokens, batches, default_budget, tokenize
 from plop_cli.scoring.fitting import Fitting
 from plop_cli.scoring.measurement import measured, summarize
 from plop_cli.scoring.meter import Meter, columns_of_parts
 from plop_cli.scoring.own_forward import input_sizes
-from plop_cli.scoring.probes import operators
+from plop_cli.scoring.probes import Operators
 from plop_cli.scoring.scores import Course, NFNScores
 from plop_cli.scoring.settings import settings
 from plop_cli.texts.text import Text
@@ -120,23 +121,23 @@ def _scored(
     modules, skipped = linear_modules(model, include)
     _check(model, modules, max_length, on)
     tokens = tokenize(tokenizer, texts, max_length=max_length, chat=chat, on=on, skip_bad=skip_bad)
-
     untrainable = refused(type(model).__name__, sorted({module.type for module in modules}))
     rule = trainable(rule, type(model).__name__, untrainable)
     device, dtype = execution_device(modules[0].module), _dtype(model)
     modules, untold = in_parts(model, modules, device)
     meter = Meter(samples=len(texts), columns=columns_of_parts(modules)[-1].stop, device=device)
     ends = looks(len(texts), until) if until else [(len(texts), 0.0)]
-    budget = batch_tokens or default_budget(device, is_offloaded(model))
+    budget = batch_tokens or default_budget(device, width=_width(modules) if is_offloaded(model) else 0)
     texts_pass = _Pass(forward(model, include), meter, device, budget, tokenizer.pad_token_id or 0, group, progress)
     texts_pass.deal(tokens, [end for end, _ in ends])
-    with evaluating(model):
+    with evaluating(model), counted_reads(model) as read:
         with group.together():  # the denominator of NFN: what comes out of a random input
             sizes = input_sizes(modules, lambda: texts_pass.run_alone(next(filter(None, tokens.ids))))
-            probed = operators(modules, dtype, seed=seed, sizes=sizes)
-        with meter.watching(modules, [operator.bias for operator in probed]):
+            probed = Operators(modules, dtype, seed=seed, sizes=sizes)
+        with probed.at_first_forwards(), meter.watching(modules, probed.biases):
             for end, enough in ends:
-                measure = measured(modules, probed, *texts_pass.up_to(end), texts[:end])
+                totals, misfits = texts_pass.up_to(end)
+                measure = measured(modules, probed.of(totals[2]), totals, misfits, texts[:end])
                 kept = [modules[column] for column in measure.fit.kept]
                 decided = sure([m.type for m in kept], measure.matrix, rule, seed=seed) if until else 0.0
                 if decided >= enough:
@@ -146,7 +147,7 @@ def _scored(
         raise PlopError(f"no module has a score: {'; '.join(map(str, measure.fit.left_out[:3]))}")
     types, module_scores, confidence = summarize(kept, measure.matrix, exclude=untrainable, seed=seed)
     fitted = texts_pass.fitting.budget
-    course = Course(len(texts), end, sum(tokens.cut[:end]), max_length, budget, fitted, until, decided)
+    course = Course(len(texts), end, sum(tokens.cut[:end]), max_length, budget, fitted, until, decided, read())
     return NFNScores(
         types=types,
         modules=module_scores,
@@ -156,7 +157,7 @@ def _scored(
             *tokens.warnings(end),
             *measure.fit.warnings,
             *untold,
-            *(f"{name} is left out of the choice: {REASON}" for name in untrainable),
+            *map(left_out, untrainable),
         ),
         parts=measure.parts,
         matrix=measure.matrix,
@@ -176,6 +177,15 @@ def _scored(
             skipped=any(index < end for index in tokens.refused),
         ),
     )
+
+
+def _width(modules: Sequence[LinearModule]) -> int:
+    """How many numbers a layer takes and gives for a token, at most: of experts, what one takes and gives."""
+    layers = Counter[int | None]()
+    for module in modules:
+        if not module.expert:
+            layers[module.layer] += module.in_features + module.out_features
+    return max(layers.values())
 
 
 def _check(model: nn.Module, modules: Sequence[LinearModule], max_length: int, on: On) -> None:

@@ -10,10 +10,11 @@ from typing import Any
 from plop_cli.method.floor import LEAST_SAMPLES
 from plop_cli.version import __version__
 from plop_registry import ModuleScore, PartScore, Run, SampleMatrix, Skipped, TypeScore
+from plop_registry.shown import Shown
 
 
 @dataclass(frozen=True)
-class NFNScores:
+class NFNScores(Shown):
     """What one pass found, as in the JSON form; `matrix` is what `types` and `modules` were computed from."""
 
     types: tuple[TypeScore, ...]
@@ -53,10 +54,14 @@ class NFNScores:
         }
         return Run(**known | identity)
 
+    def nameless(self) -> Run:
+        """The run with empty ids: what was scored in memory is in no registry, and of no named task."""
+        nothing = {"key": "", "task_id": "", "task_revision": "", "texts_hash": "", "plop_version": __version__}
+        return self.as_run(model_id=self.model["id"], model_revision=self.model["revision"], **nothing)
+
     def to_dict(self) -> dict[str, Any]:
-        """The JSON form (`plop score --json`), with empty ids: what was scored in memory is in no registry."""
-        nameless = {"key": "", "task_id": "", "task_revision": "", "texts_hash": "", "plop_version": __version__}
-        return self.as_run(model_id=self.model["id"], model_revision=self.model["revision"], **nameless).to_dict()
+        """The JSON form (`plop score --json`), with empty ids."""
+        return self.nameless().to_dict()
 
 
 @dataclass(frozen=True)
@@ -77,6 +82,8 @@ class Course:
     """The confidence that was to be reached; None where all texts were to be scored."""
     decided: float
     """The confidence that was reached."""
+    read: int
+    """Bytes of weights that were fetched from where they were moved to, as often as they were."""
 
     def warnings(self) -> Iterator[str]:
         """What a user should look at, a sentence each."""
@@ -84,6 +91,8 @@ class Course:
             yield f"{self.cut} of {self.scored} texts were cut at {self.max_length} tokens (--max-length)"
         if self.fitted:
             yield f"{self.budget} tokens did not fit in memory at once: went on with {self.fitted} (--batch-tokens)"
+        if self.read:
+            yield f"{self.read:,} bytes of weights were fetched from outside of the device's memory"
         if self.until is not None and self.scored < LEAST_SAMPLES:
             yield f"{self.scored} texts are too few to say how sure the set is; give {LEAST_SAMPLES} or more"
         elif self.until is not None:

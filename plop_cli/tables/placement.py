@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Iterator
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -12,7 +10,7 @@ from rich.text import Text
 
 from plop_cli.placement.placement import Placement
 from plop_cli.placement.ranks import Strategy
-from plop_cli.placement.refused import REASON
+from plop_cli.placement.sentences import of_types, sentences
 from plop_cli.tables.fit import WIDE, Row, cut, drop, fitted, wrap
 from plop_cli.tables.plain import CHOSEN, percent, plain_table
 from plop_cli.words import listed
@@ -23,44 +21,11 @@ def placement_table(placement: Placement, *, width: int = WIDE) -> RenderableTyp
     tasks = f" on {listed(placement.tasks)}" if placement.tasks else ""
     return Group(
         Text(f"{placement.model}{tasks}", style="bold"),
-        _types(placement, width) if _of_types(placement) else _places(placement),
+        _types(placement, width) if of_types(placement) else _places(placement),
         *map(Text, sentences(placement)),
         Text("\nWhat each strategy costs, at this rank and at the rank where it is as large as this placement"),
         _strategies(placement, width),
     )
-
-
-def sentences(placement: Placement) -> Iterator[str]:
-    """The recommendation in words: where, how sure, what is in doubt, where the tasks disagree."""
-    choice = placement.choice
-    where = listed(choice.chosen) if _of_types(placement) else f"{len(choice.chosen)} single modules"
-    sure = "" if math.isnan(choice.confidence) else f" (the same set in {choice.confidence:.1%} of resamples)"
-    yield f"LoRA goes into {where}{sure}."
-    if choice.close:
-        wanted = choice.samples_wanted
-        remedy = (
-            "no number of texts is likely to settle it, so either will do"
-            if wanted is None
-            else f"about {_round(wanted):,} more texts per task would likely settle it (--samples)"
-        )
-        yield f"Too close to call: {listed(choice.close)}; {remedy}."
-    picks = {task: listed(alone.chosen) for task, alone in placement.by_task.items()}
-    if len(set(picks.values())) > 1 and _of_types(placement):
-        yield "The tasks disagree: " + "; ".join(f"{task} alone takes {types}" for task, types in picks.items()) + "."
-    elif picks and _of_types(placement):
-        yield "Each task alone takes the same."
-    for kind, nfn in placement.left_out.items():
-        yield f"{kind}{'' if math.isnan(nfn) else f' (NFN {nfn:.3f})'} is left out of the choice: {REASON}."
-    counts = Counter(sorted({module.place: module.type for module in placement.modules}.values()))
-    yield (
-        f"{counts.total()} modules ({listed([f'{count} {type}' for type, count in counts.items()])}), "
-        f"{placement.trainable_parameters:,} trainable parameters at rank {placement.rank}, alpha {placement.alpha}"
-        f"{', rank-stabilised' if placement.rslora else ''}."
-    )
-
-
-def _of_types(placement: Placement) -> bool:
-    return set(placement.choice.chosen) <= {module.type for module in placement.modules}
 
 
 def _types(placement: Placement, width: int) -> Table:
@@ -119,8 +84,3 @@ def _size(placement: Placement, rank: int, strategy: Strategy) -> tuple[str, str
     size = placement.sizes(rank, strategy.cost)
     share = "–" if size["share"] is None else f"{size['share']:.2%}"
     return str(rank), f"{size['trainable_parameters']:,}", share, f"{size['adapter_bytes'] / 1e6:.1f} MB"
-
-
-def _round(number: int) -> int:
-    """To two digits: it is an estimate."""
-    return int(float(f"{number:.1e}"))

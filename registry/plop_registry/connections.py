@@ -104,6 +104,15 @@ def _connect(path: Path) -> File:
         return _opened(path, "mode=ro&immutable=1")
 
 
+def read_only(path: Path) -> File:
+    """Open an existing file so that SQLite itself refuses to write to it."""
+    _check_kind(path)
+    try:
+        return _opened(path, "mode=ro")
+    except sqlite3.OperationalError:  # no write-ahead log can be made beside it
+        return _connect(path)
+
+
 def _check_kind(path: Path) -> None:
     """Raise RegistryError for what is no file: opening a FIFO would wait for ever."""
     try:

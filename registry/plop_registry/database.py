@@ -16,6 +16,7 @@ from typing import Any, Literal
 from sqlalchemy import Connection, delete, insert, inspect, text
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
+from plop_registry.asking import Answer, ask_file, ask_server
 from plop_registry.connections import PATIENCE, File, Held, engine_of, identity, make_file
 from plop_registry.damage import code, is_damage
 from plop_registry.errors import RegistryError
@@ -85,6 +86,19 @@ class Database:
                 self._upgrade()
             with self._transaction("write") as connection:
                 yield Writer(connection)
+
+    @contextmanager
+    def asking(self, query: str, seconds: float) -> Iterator[Answer]:
+        """The answer to a user's own query, on a connection of its own, which cannot write."""
+        with self._errors():
+            if not self._exists():
+                raise RegistryError(f"there is no registry at {self.location.shown} to ask; plop score makes it")
+            if self.location.path:
+                with ask_file(self.location, query, seconds) as answer:
+                    yield answer
+            else:
+                with self._engine.connect() as connection, ask_server(connection, query, seconds) as answer:
+                    yield answer
 
     def backup(self, path: Path) -> None:
         """Copy an SQLite registry as it is now, while others go on writing."""

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from plop_registry.errors import RegistryError
 from plop_registry.runs import canonical
+from plop_registry.shown import Shown
 
 if TYPE_CHECKING:
     import numpy as np
@@ -129,7 +130,7 @@ class Lap:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Race:
+class Race(Shown):
     """One model on one set of examples, the contestants, and their laps.
 
     `train`, `validation` and `test` count examples; `data_hash` pins their tokens; `nfn` is the NFN of each type, where

@@ -17,6 +17,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from plop_registry.shown import Shown
+
 
 @dataclass(frozen=True, slots=True)
 class TypeScore:
@@ -70,7 +72,7 @@ class Skipped:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Run:
+class Run(Shown):
     """One scoring of one model on one task. `id` is "" until stored; `modules` is () where they were not loaded.
 
     `types` is kept lowest NFN first, ties by name. `created_at` is aware (ValueError where it is not), `duration` in

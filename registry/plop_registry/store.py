@@ -38,6 +38,7 @@ from plop_registry.transfer import to_line
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
+    from plop_registry.asking import Answer
     from plop_registry.database import Database
     from plop_registry.queries import Reader
 
@@ -305,6 +306,18 @@ class Registry:
     def revisions(self) -> Revisions:
         """The names that revisions of weights had before."""
         return Revisions(self._connected)
+
+    @contextmanager
+    def query(self, sql: str, *, timeout: float = 60.0) -> Iterator[Answer]:
+        """The answer to a SELECT over the views that docs/registry.md describes, read as it is iterated over.
+
+        Args: `timeout`, in seconds of the database's own work. RegistryError for a query that writes, is wrong or takes
+        longer, and where there is no registry. What is read is not verified against its seals.
+        """
+        if self._location.missing:
+            raise RegistryError(f"there is no registry at {self.url} to ask; plop score makes it")
+        with self._database.asking(sql, timeout) as answer:
+            yield answer
 
     @contextmanager
     def _connected(self, write: bool) -> Iterator[Connection | None]:

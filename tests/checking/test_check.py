@@ -197,6 +197,27 @@ def test_what_a_server_cannot_load_at_all_fails() -> None:
         check(config, model_of("llama"), serve=["vlm"])
 
 
+LEFT_OUT: dict[str, tuple[str, dict[str, Any], str, set[tuple[str, str]]]] = {
+    "layers": ("llama", {"target_modules": Q_V, "layers_to_transform": [0]}, "leaves out 1–3", set()),
+    "an exclusion": ("llama", {"target_modules": Q_V, "exclude_modules": ["0.self_attn.q_proj"]}, "out 0", set()),
+    "a regex": ("llama", {"target_modules": r".*\.[01]\.self_attn\.q_proj"}, "leaves out 2–3", set()),
+    "a path": ("llama", {"target_modules": ["model.layers.0.self_attn.q_proj"]}, "leaves out 1–3", set()),
+    "layers of a hybrid": (
+        *("jamba", {"target_modules": Q_V, "layers_to_transform": [1]}, "leaves out 3"),
+        {("warning", "uneven")},
+    ),
+}
+
+
+@pytest.mark.parametrize("how", LEFT_OUT)
+def test_blocks_that_the_config_itself_leaves_out_are_not_said_to_lack_the_module(how: str) -> None:
+    name, config, said, flagged = LEFT_OUT[how]
+    checked = check({"r": 4, **config}, model_of(name))
+    assert said in text_of(checked, "left-out")
+    assert found(checked) == flagged
+    assert "no such module" not in text_of(checked, "uneven")
+
+
 def blocks_of(paths: Iterable[str]) -> set[str]:
     return {block[0] for path in paths if (block := re.match(r".*?\.\d+\.", path))}
 
@@ -459,3 +480,39 @@ def test_a_mended_yaml_keeps_its_other_keys(plop: Callable[..., Result], adapter
     found = yaml.safe_load(mended.read_text())
     assert found | {"lora_alpha": None} == keys | {"lora_target_modules": ["q_proj"], "lora_alpha": None}
     assert plop("check", path, "--fix", "-o", mended).exit_code == 1, "it is there"
+
+
+COMPUTED = {
+    "names and a product": "T = ['q_proj', 'v_proj']\nR = 2\nLoraConfig(r=2 * R, lora_alpha=R + R, target_modules=T)",
+    "a dictionary": "kw = dict(r=4, target_modules=['q_proj'] + ['v_proj'])\nLoraConfig(**kw)",
+    "a literal dictionary": "R: int = 4\nLoraConfig(**{'r': R, 'target_modules': ['q_proj', 'v_proj']})",
+}  # fmt: skip
+
+NOT_FOLDED = {
+    "bound twice": "T = ['q_proj']\nif big:\n    T = ['v_proj']\nLoraConfig(r=4, target_modules=T)",
+    "added to": "T = ['q_proj']\nT.append('v_proj')\nLoraConfig(r=4, target_modules=T)",
+    "augmented": "T = ['q_proj']\nT += ['v_proj']\nLoraConfig(r=4, target_modules=T)",
+    "imported too": "from c import T\nT = ['q_proj']\nLoraConfig(r=4, target_modules=T)",
+    "an argument": "T = ['q_proj']\ndef f(T):\n    return LoraConfig(r=4, target_modules=T)",
+    "an item": "T = ['q_proj']\nT[0] = 'v_proj'\nLoraConfig(r=4, target_modules=T)",
+    "itself": "T = T\nLoraConfig(r=4, target_modules=T)",
+    "a list times a number": "LoraConfig(r=4, target_modules=['q_proj'] * 1000000000)",
+    "a function's": "LoraConfig(r=4, target_modules=names_of(model))",
+    "of a call": "LoraConfig(**settings())",
+}
+
+
+@pytest.mark.parametrize("how", COMPUTED)
+def test_simple_assignments_in_a_python_file_are_followed(how: str, tmp_path: Path) -> None:
+    path = tmp_path / "train.py"
+    path.write_text(COMPUTED[how])
+    checked = check(path, model_of("llama"))
+    assert (checked.rank, len(checked.adapted)) == (4, 8)
+
+
+@pytest.mark.parametrize("how", NOT_FOLDED)
+def test_what_a_python_file_computes_is_refused_with_its_line(how: str, tmp_path: Path) -> None:
+    path = tmp_path / "train.py"
+    path.write_text(NOT_FOLDED[how])
+    with pytest.raises(PlopError, match=r"train\.py:\d+: .* is computed"):
+        check(path, model_of("llama"))

@@ -84,6 +84,7 @@ def test_dequantizing_gives_the_same_bits(kind: gguf.GGMLQuantizationType) -> No
 def written(path: Path) -> bytes:
     """A whole small file."""
     writer = gguf.GGUFWriter(path, "llama")
+    writer.add_custom_alignment(32)
     writer.add_array("tokenizer.ggml.tokens", ["a", "b"])
     writer.add_tensor("token_embd.weight", np.ones((4, 8), np.float32))
     writer.write_header_to_file()
@@ -111,6 +112,15 @@ def replaced(content: bytes, at: int, form: str, value: int) -> bytes:
         (lambda whole: replaced(whole, 24, "<Q", 2**62), "cut short, or a length in it is wrong"),
         (lambda whole: replaced(whole, whole.index(b"tokens") + 6 + 8, "<Q", 2**62), "cut short, or a length"),
         (lambda whole: replaced(whole, whole.index(b"tokens") + 6, "<I", 77), "a kind that is not known"),
+        (lambda whole: replaced(whole, whole.index(b"alignment") + 9 + 4, "<I", 0), "begin at multiples of 0"),
+        (lambda whole: replaced(whole, whole.index(b"alignment") + 9, "<I", 6), "begin at multiples of"),
+        (
+            lambda whole: replaced(whole, whole.index(b"embd.weight") + 11 + 4 + 16, "<I", 8),
+            "no whole number of blocks",
+        ),
+        (lambda whole: replaced(whole, whole.index(b"embd.weight") + 11, "<I", 2**32 - 1), "cut short, or a length"),
+        (lambda whole: replaced(whole, whole.index(b"embd.weight") + 15, "<Q", 2**62), "reaches past its end"),
+        (lambda whole: replaced(whole, whole.index(b"embd.weight") + 35, "<Q", 2**63), "reaches past its end"),
         (lambda whole: whole[: len(whole) - 128 - 12] + struct.pack("<I", 9999) + whole[-136:], "GGUF file"),
     ],
 )
@@ -119,6 +129,26 @@ def test_a_damaged_file_is_said_before_anything_is_allocated(broken: object, sai
     file.write_bytes(broken(written(file)))  # type: ignore[operator]
     with pytest.raises(PlopError, match=said):
         reading.metadata_of(file)
+
+
+def test_whatever_byte_is_wrong_a_file_is_read_or_refused(tmp_path: Path) -> None:
+    """Every byte before the values in turn, every number of eight bytes, and every place to be cut at."""
+    file = tmp_path / "model.gguf"
+    whole = written(file)
+    broken = [whole[:end] for end in range(len(whole))]
+    broken += [replaced(whole, at, "<B", value) for at in range(len(whole) - 128) for value in (0, 1, 8, 9, 127, 255)]
+    broken += [
+        replaced(whole, at, "<Q", value) for at in range(len(whole) - 128) for value in (2**32, 2**62, 2**64 - 1)
+    ]
+    refused = 0
+    for content in broken:
+        file.write_bytes(content)
+        reading._parsed.cache_clear()
+        try:
+            assert all(tensor.data.nbytes <= len(content) for tensor in reading.metadata_of(file).tensors)
+        except PlopError:
+            refused += 1
+    assert len(whole) <= refused < len(broken)
 
 
 def test_a_file_that_changed_is_parsed_again(tmp_path: Path) -> None:

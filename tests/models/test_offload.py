@@ -24,7 +24,7 @@ from plop_cli.models.loading import load, skeleton
 from plop_cli.models.options import Loading
 from plop_cli.models.scratch import remove_left
 from plop_cli.models.source import identify
-from plop_cli.network.offload import execution_device, is_offloaded
+from plop_cli.network.offload import counted_reads, execution_device, is_offloaded
 from plop_cli.scoring.batches import default_budget
 from plop_registry import Registry
 from real_model import sample_texts, save_smollm2
@@ -64,8 +64,9 @@ def test_what_fits_in_memory_is_left_there(folder: Path) -> None:
     assert not is_offloaded(model)
 
 
-def test_each_layer_is_fetched_once_for_the_probes_and_once_per_batch(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("batch_tokens", "times"), [(None, 1), (10**6, 1), (300, 2)])
+def test_each_weight_is_fetched_once_for_a_batch_and_never_for_the_probes(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, batch_tokens: int | None, times: int
 ) -> None:
     from accelerate.hooks import AlignDevicesHook
 
@@ -79,18 +80,39 @@ def test_each_layer_is_fetched_once_for_the_probes_and_once_per_batch(
     model, tokenizer = load(
         identify(str(folder)), Loading(dtype="float32", device="cpu", offload="disk", max_memory="600KB")
     )
+    texts = ["a" * 200, "b" * 200]
     monkeypatch.setattr(AlignDevicesHook, "pre_forward", count)
+    scores = score(model, tokenizer, texts, batch_tokens=batch_tokens)
     # The first block is asked what its fused modules are made of, and fetched for that.
-    modules = {m.name for m in score(model, tokenizer, TEXTS, batch_tokens=10**6).modules if m.layer}
-    offloaded = [model.get_submodule(name) for name in modules if is_offloaded(model.get_submodule(name))]
+    linear = {m.name: model.get_submodule(m.name) for m in scores.modules if m.layer}
+    offloaded = [module for module in linear.values() if is_offloaded(module)]
     assert offloaded
-    assert [sum(module is linear for module in fetched) for linear in offloaded] == [2] * len(offloaded)
+    assert [sum(module is one for module in fetched) for one in offloaded] == [times] * len(offloaded)
 
 
-def test_batches_grow_where_each_fetches_the_weights() -> None:
+def test_what_is_fetched_is_counted_and_stored(tmp_path: Path) -> None:
+    """All that lies on the disk of the body, once, in bytes; and nothing of the counting stays."""
+    qwen2().save_pretrained(tmp_path)
+    byte_tokenizer().save_pretrained(tmp_path)
+    model, tokenizer = load(
+        identify(str(tmp_path)), Loading(dtype="float32", device="cpu", offload="disk", max_memory="600KB")
+    )
+    away = sum(weight.nbytes for name, weight in model.named_parameters() if weight.is_meta and "lm_head" not in name)
+    with counted_reads(model) as read:
+        scores = score(model, tokenizer, TEXTS)
+        assert read() == away
+    assert f"{away:,} bytes of weights were fetched from outside of the device's memory" in scores.warnings
+    again = score(model, tokenizer, TEXTS)
+    assert again.warnings == scores.warnings
+
+
+def test_batches_grow_where_each_fetches_the_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     cpu, gpu = torch.device("cpu"), torch.device("cuda")
-    assert (default_budget(cpu), default_budget(cpu, offloaded=True)) == (512, 4096)
-    assert (default_budget(gpu), default_budget(gpu, offloaded=True)) == (16384, 65536)
+    monkeypatch.setattr("plop_cli.scoring.batches.available_memory", lambda: 16 << 30)
+    assert (default_budget(cpu), default_budget(cpu, width=100_000)) == (512, 10_737)
+    assert (default_budget(gpu), default_budget(gpu, width=100_000)) == (16384, 65536)
+    monkeypatch.setattr("plop_cli.scoring.batches.available_memory", lambda: 0)
+    assert default_budget(cpu, width=100_000) == 512
 
 
 def test_from_the_command_line_it_is_the_same_run(
@@ -246,8 +268,7 @@ def test_a_command_that_is_killed_leaves_no_folder_and_no_lock(folder: Path, tmp
     with subprocess.Popen(offloaded, env=environment, stderr=subprocess.DEVNULL) as process:
         while not list(scratch.glob("plop-offload-*")):
             assert process.poll() is None
-            time.sleep(0.05)
-        time.sleep(0.5)
+            time.sleep(0.01)
         process.send_signal(number)
     assert process.returncode == (-number if number == signal.SIGKILL else 128 + number)
     assert bool(list(scratch.glob("plop-offload-*"))) == (number == signal.SIGKILL)

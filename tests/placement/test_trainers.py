@@ -30,9 +30,9 @@ from plop_cli.network.modules import linear_modules
 from plop_cli.placement.placement import Placement
 from plop_cli.placement.recommend import recommend
 from plop_cli.placement.refused import refused
+from plop_cli.placement.sentences import sentences
 from plop_cli.placement.targets import hits
 from plop_cli.placement.trainers.export import FORMATS, export
-from plop_cli.tables.placement import sentences
 from small_models import byte_tokenizer
 
 peft = pytest.importorskip("peft")
