@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 PATIENCE = timedelta(minutes=15)
 """How long processes wait for the slowest: for its weights, or for its last batch."""
 
-GONE = "another process is gone or stuck, so nothing was stored; look at its own last words, then run this again"
+GONE = "another process is gone or stuck; nothing half done was stored; look at its own last words, then run this again"
 
 
 def rank() -> int:

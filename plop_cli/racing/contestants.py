@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -31,7 +32,10 @@ _FROM = 8
 _UP_TO = 128
 """Ranks of MLP that are tried where nobody says how large the placements should be."""
 
-_UNTOLD = ("rank_pattern", "alpha_pattern", "layers_to_transform", "modules_to_save", "target_parameters", "use_dora")
+_UNTOLD = (
+    *("rank_pattern", "alpha_pattern", "layers_to_transform", "layers_pattern", "layer_replication", "exclude_modules"),
+    *("modules_to_save", "trainable_token_indices", "target_parameters", "use_dora", "use_qalora", "lora_bias"),
+)
 """What an adapter_config.json may ask for beyond types and rank, and a race does not do."""
 
 
@@ -172,11 +176,19 @@ def _configured(path: Path, body: Anatomy) -> tuple[str, Placement]:
         wanted = config["target_modules"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise PlopError(f"{file} is no adapter_config.json with target_modules ({error})") from error
+    kind, bias = config.get("peft_type", "LORA"), config.get("bias", "none")
+    if (kind, bias) != ("LORA", "none"):
+        raise PlopError(f"{file} is of {kind} with bias {bias}, and a race is of LoRA without biases; give such a one")
+    if not wanted or not isinstance(wanted, str | list) or not all(isinstance(each, str) for each in wanted):
+        raise PlopError(f"{file} has no target_modules that are names; give names or a regular expression")
     if other := [name for name in _UNTOLD if config.get(name)]:
         raise PlopError(f"{file} has {other[0]}, and a race is of types at one rank; take it out")
     every = recommend(targets=sorted({module.type for module in body.modules}), model=body)
     names = [module.place for module in every.modules]
-    hit = set(names if wanted == "all-linear" else hits(wanted, names))
+    try:
+        hit = set(names if wanted == "all-linear" else hits(wanted, names))
+    except re.error as error:
+        raise PlopError(f"target_modules of {file} are no regular expression ({error}); mend them") from error
     chosen = tuple(module for module in every.modules if module.place in hit)
     if not chosen:
         raise PlopError(f"{file} adapts nothing in this {body.architecture}; give a config for this model")

@@ -18,6 +18,8 @@ from plop_cli.racing.examples import Example
 GROUPED = 8
 """Examples that are measured at once."""
 
+_TOO_LARGE = "one example at a time does not fit into memory; give --max-length, --load-in 4bit or --device"
+
 
 @dataclass
 class Room:
@@ -35,7 +37,7 @@ class Room:
             self.checkpointing = True
             model.gradient_checkpointing_enable({"use_reentrant": False})
             return "out of memory: activations are computed twice (gradient checkpointing)"
-        raise PlopError("one example at a time does not fit into memory; give --max-length, --load-in 4bit or --device")
+        raise PlopError(_TOO_LARGE)
 
     @contextmanager
     def made(self, model: Any) -> Iterator[None]:
@@ -82,8 +84,10 @@ def measure(model: nn.Module, examples: Sequence[Example]) -> list[float]:
             with torch.no_grad():
                 losses = token_losses(model, [examples[index] for index in group])
         except (torch.OutOfMemoryError, RuntimeError) as error:
-            if not out_of_memory(error) or size == 1:
+            if not out_of_memory(error):
                 raise
+            if size == 1:
+                raise PlopError(_TOO_LARGE) from error
             size //= 2
             continue
         for index, loss in zip(group, losses, strict=True):

@@ -69,7 +69,7 @@ def race(
     """
     require("peft", "a race", extra="race")
     watch = watch or Watch()
-    if seeds < 1 or (minutes is not None and minutes <= 0):
+    if seeds < 1 or (minutes is not None and not minutes > 0):
         raise PlopError("nothing can be run in no seeds or no minutes; give more")
     if is_offloaded(model):
         raise PlopError("a model that is offloaded cannot be trained; give --load-in 4bit, or a larger device")

@@ -149,7 +149,7 @@ class Rounds:
             step=self._watch.begin(entry, wanted.rate, wanted.seed, wanted.steps),
         )
         if self._registry:
-            self._registry.races.add(replace(self._race, entries=(), laps=(lap,)))
+            self._registry.races.add(replace(self._race, laps=(lap,)))
         self._watch.finish(entry, lap)
         return lap
 

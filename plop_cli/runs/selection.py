@@ -35,6 +35,8 @@ def find_runs(registry: Registry, filters: Mapping[str, Any], *, limit: int | No
 
 def _fail(registry: Registry, given: Mapping[str, Any]) -> NoReturn:
     every, kept = registry.runs(), dict[str, Any]()
+    if not every and registry.races.all(limit=1):
+        raise PlopError(f"the registry {registry.url} holds races, and no runs; plop history --kind race lists them")
     if not every:
         raise PlopError(f"the registry {registry.url} is empty; plop score adds runs")
     for name, value in given.items():

@@ -68,13 +68,16 @@ def recognised(head: Sequence[Row], source: str, *, typed: bool, remedy: str = "
         if name in kinds:
             system = ["system"] if kinds.get("system") == "text" else []
             return Shape((name, *system), partial(_turns, name), f"conversations of the column {name}")
+    several = {"list", "turns"} & set(kinds.values())
+    strings = [name for name, kind in kinds.items() if kind == "text" and not _ID.fullmatch(name)]
     for names, between, said in PAIRS:
-        if set(names) <= kinds.keys() and all(kinds[name] in ("text", "turns", "nothing") for name in names):
+        # A number is an answer, but beside a list of choices it counts them, and beside other texts it may be anything.
+        numbers = {"number"} if strings and set(strings) <= set(names) and not several else set()
+        if set(names) <= kinds.keys() and {kinds[name] for name in names} <= {"text", "turns", "nothing"} | numbers:
             return Shape(names, partial(_pair, names, between), said)
     if {"chosen", "rejected"} <= kinds.keys():
         return Shape(("chosen",), lambda row: _text(row.get("chosen"), "chosen"), "chosen, of pairs of preferences")
-    strings = [name for name, kind in kinds.items() if kind == "text" and not _ID.fullmatch(name)]
-    if len(strings) == 1 and not {"list", "turns"} & set(kinds.values()):
+    if len(strings) == 1 and not several:
         (only,) = strings
         return Shape((only,), lambda row: _text(row.get(only), only), f"the column {only}")
     raise PlopError(f"which column of {source} is the text? {remedy}; there are {', '.join(kinds)}")
@@ -90,15 +93,16 @@ def _no_column(source: str, name: str, columns: Sequence[str]) -> PlopError:
 
 
 def _kind(values: Sequence[Any], typed: bool) -> str:
-    """What a column holds: text, turns of a conversation, list, other, or nothing."""
+    """What a column holds: text, number (or true and false), turns of a conversation, list, other, or nothing."""
     filled = [value for value in values if value is not None and value != ""]
     lists = [value for value in filled if isinstance(value, list)]
     if lists:
         return "turns" if all(role_and_content(turn) for value in lists for turn in value[:1]) else "list"
     strings = [value for value in filled if isinstance(value, str)]
     if not strings:
-        return "other" if filled else "nothing"
-    return "text" if typed or not all(map(_is_number, strings)) else "other"
+        numbers = all(isinstance(value, int | float) for value in filled)
+        return ("number" if numbers else "other") if filled else "nothing"
+    return "text" if typed or not all(map(_is_number, strings)) else "number"
 
 
 def _is_number(text: str) -> bool:

@@ -175,9 +175,13 @@ class Race(Shown):
         key = race_key(model_revision=self.model_revision, data_hash=self.data_hash, settings=self.settings)
         if key != self.key:
             yield "its content does not match its key"
+        if type(steps := self.settings.get("steps")) is not int or steps < 1:
+            yield "it does not say of how many steps a lap is"
+        if not self.entries:
+            yield "it has no contestants"
         for lap in self.laps:
             lengths = [len(getattr(lap, name)) for name in _ARRAYS]
-            fit = (lengths[0] <= lap.steps, lengths[1] in (0, self.validation), lengths[2] in (0, self.test))
+            fit = (lengths[0] == lap.steps, lengths[1] in (0, self.validation), lengths[2] in (0, self.test))
             if not all(fit):
                 yield f"the lap of {lap.adapters}, rate {lap.rate:g}, seed {lap.seed} has losses of other examples"
 

@@ -20,7 +20,7 @@ class _Entry(TypedDict):
     modules: Count
     rank: Whole
     alpha: Whole
-    parameters: Annotated[int, Field(ge=0, lt=2**63)]
+    parameters: Annotated[int, Field(ge=1, lt=2**63)]
     config: Settings
 
 

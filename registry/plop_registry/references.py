@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from plop_registry.errors import RegistryError
@@ -23,11 +23,16 @@ def damaged(ids: Sequence[str], kind: str = "run") -> str:
     )
 
 
-def meant(reader: Reader | None, reference: str) -> str:
-    """The id of the one run that `reference` means; RegistryError saying why it is none, or several."""
+def meant(reader: Reader | None, reference: str, races: Callable[[str], Sequence[str]]) -> str:
+    """The id of the one run that `reference` means; RegistryError saying why it is none, or several.
+
+    Args: `races`, gives the ids of the races that it may mean instead.
+    """
     found = candidates(reader, reference) if reader else []
     if len(found) == 1 and len(reference) > 1:
         return found[0]
+    if not found and races(reference):
+        raise RegistryError(f"{reference!r} is a race, and here a run is wanted; plop show {reference} shows the race")
     raise RegistryError(_not_one(reference, found, {each.id: str(each) for each in reader.called()} if reader else {}))
 
 

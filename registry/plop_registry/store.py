@@ -167,7 +167,7 @@ class Registry:
         Raises RegistryError naming the nearest ids where there is none, and the candidates where there are several.
         """
         with self._reading() as reader:
-            run_id = meant(reader, reference)
+            run_id = meant(reader, reference, self.races.meant_by)
             for run in reader.runs(*reader.where(id=run_id), modules=True) if reader else ():
                 return run
             raise RegistryError(damaged([run_id]))
@@ -180,7 +180,7 @@ class Registry:
     def resolve(self, reference: str) -> str:
         """The id of the one run that `reference` means, as in `get`, even where that run is damaged."""
         with self._reading() as reader:
-            return meant(reader, reference)
+            return meant(reader, reference, self.races.meant_by)
 
     def matrix(self, run_id: str) -> SampleMatrix:
         """The sample matrix of a run; RegistryError where one of the two is damaged."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -261,3 +262,22 @@ def test_what_does_not_predict_the_next_token_is_refused(name: str, types: tuple
     placements = {kind: recommend(targets=[kind], model=model, rank=1) for kind in types}
     with pytest.raises(PlopError, match="is no causal language model; a race trains to predict the next token"):
         race(model, TOKENIZER, sums(60), placements, **SHORT)
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        ({"target_modules": ["q_proj"], "exclude_modules": ["0.self_attn.q_proj"]}, "has exclude_modules"),
+        ({"target_modules": ["q_proj"], "peft_type": "IA3"}, "is of IA3"),
+        ({"target_modules": ["q_proj"], "bias": "all"}, "with bias all"),
+        ({"target_modules": "(("}, "no regular expression"),
+        ({"target_modules": 5}, "no target_modules that are names"),
+        ({"target_modules": None}, "no target_modules that are names"),
+    ],
+)
+def test_a_config_that_a_race_cannot_do_is_refused(config: dict[str, Any], said: str, tmp_path: Path) -> None:
+    from plop_cli.network.anatomy import anatomy
+
+    (tmp_path / "adapter_config.json").write_text(json.dumps(config))
+    with pytest.raises(PlopError, match=said):
+        contestants(["mlp", str(tmp_path)], anatomy(qwen2()), None, lambda reference: pytest.fail(reference), rank=4)

@@ -288,3 +288,10 @@ def test_two_processes_give_the_table_of_one(place: Path, tmp_path: Path) -> Non
     assert shared == alone, said
     with Registry(tmp_path / "alone.db") as one, Registry(tmp_path / "shared.db") as two:
         assert len(one.races.all()[0].laps) == len(two.races.all()[0].laps)
+
+
+def test_answers_that_are_numbers_are_answers() -> None:
+    for row in ({"question": "1+1=", "answer": 2}, {"question": "1=1?", "answer": True}):
+        assert shaped([row] * 3, "rows").said == "question and answer"
+    with pytest.raises(PlopError, match="which column"):  # a number beside choices counts them
+        shaped([{"question": "1+1=", "choices": ["1", "2"], "answer": 1}], "rows")

@@ -71,8 +71,9 @@ def test_a_race_and_all_that_is_its_goes_when_it_is_removed(url: str, race: Race
         registry.races.add(race)
         assert registry.races.remove([race.id]) == 1
         assert registry.races.all() == []
-        registry.races.add(replace(race, entries=(), laps=()))
-        assert registry.races.get(race.id).laps == ()
+        registry.races.add(replace(race, entries=race.entries[:1], laps=()))
+        left = registry.races.get(race.id)
+        assert (left.entries, left.laps) == (race.entries[:1], ())
 
 
 @pytest.mark.parametrize("reference", ["", "0", "nonesuch", "ffff"])
@@ -117,6 +118,19 @@ def test_a_damaged_line_is_refused(race: Race, before: str, after: str, said: st
     assert before in line
     with pytest.raises(RegistryError, match=said):
         from_line(line.replace(before, after, 1))
+
+
+def test_a_race_that_could_not_be_shown_is_refused(race: Race) -> None:
+    settings = {**race.settings, "steps": "3"}
+    key = race_key(model_revision=race.model_revision, data_hash=race.data_hash, settings=settings)
+    short = replace(race.laps[0], train=race.laps[0].train[:1])
+    for bad, said in (
+        (replace(race, settings=settings, key=key), "of how many steps a lap is"),
+        (replace(race, entries=(), laps=()), "no contestants"),
+        (replace(race, laps=(short, *race.laps[1:])), "losses of other examples"),
+    ):
+        with pytest.raises(RegistryError, match=said):
+            from_line(to_line(bad))
 
 
 def test_no_more_of_a_lap_is_unpacked_than_its_header_says() -> None:
