@@ -235,7 +235,7 @@ FAILURES: dict[str, tuple[type[BaseException], Callable[[SimpleNamespace], objec
         KeyboardInterrupt,
         lambda at: score(restless(KeyboardInterrupt), at.tokenizer, TEXTS),
     ),
-    "score with a bug": (ZeroDivisionError, lambda at: score(restless(ZeroDivisionError), at.tokenizer, TEXTS)),
+    "score of a model that fails": (PlopError, lambda at: score(restless(ZeroDivisionError), at.tokenizer, TEXTS)),
     "race of too few": (
         PlopError,
         lambda at: race(at.model, at.tokenizer, TEXTS[:2], {"one": recommend(at.scores, rank=1)}),
