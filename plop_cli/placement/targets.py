@@ -35,7 +35,8 @@ class Targeting(NamedTuple):
 
 def target(wanted: Collection[str], names: Collection[str], stacks: Collection[str] = ()) -> Targeting:
     """The shortest that adapt exactly `wanted`, out of the modules `names` and the experts' parameters, `stacks`."""
-    redirected = {name for name in wanted if stacks and name.rpartition(".")[2] in _TAKEN_FOR_EXPERTS}
+    fused = bool(stacks) or _fused(names)
+    redirected = {name for name in wanted if fused and name.rpartition(".")[2] in _TAKEN_FOR_EXPERTS}
     parameters = [_parameter(name, stacks) for name in wanted if name in redirected or name in stacks]
     endings = shortest(parameters, [_parameter(name, stacks) for name in (*names, *stacks)])
     return Targeting(
@@ -48,6 +49,12 @@ def adapted(targets: Targeting, names: Sequence[str], stacks: Collection[str] = 
     """What PEFT would adapt: modules among `names`, and `stacks`."""
     parameters = {_parameter(name, stacks): name for name in (*names, *stacks)}
     return [*hits(targets.modules, names), *(parameters[hit] for hit in hits(targets.parameters, parameters))]
+
+
+def _fused(names: Collection[str]) -> bool:
+    """Whether there are experts without modules of their own, though none of them is scored."""
+    known = set(names)
+    return any(name.rpartition(".")[2] == "experts" and f"{name}.0" not in known for name in known)
 
 
 def _parameter(name: str, stacks: Collection[str]) -> str:

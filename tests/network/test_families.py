@@ -19,6 +19,7 @@ SOME = [
     ("causal", "glm4_moe"),
     ("causal", "jamba"),
     ("causal", "lfm2"),
+    ("causal", "longcat_flash"),
     ("causal", "mamba"),
     ("causal", "nemotron_h"),
     ("causal", "qwen3_5_text"),
