@@ -87,6 +87,10 @@ def race(
         device=str(next(model.parameters()).device),
         **(loaded or {}),
     )
+    for called, placement in placements.items():
+        least = min(min(module.in_features, module.out_features) for module in placement.modules)
+        if placement.rank > least:
+            watch.note(f"{called}: rank {placement.rank} is more than modules with a side of {least} can use")
     entries = tuple(entry(called, placement) for called, placement in placements.items())
     begun = replace(begun, entries=entries, nfn=dict(nfn or {}))
     own = {each.adapters: placements[each.name] for each in reversed(entries)}

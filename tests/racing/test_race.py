@@ -281,3 +281,10 @@ def test_a_config_that_a_race_cannot_do_is_refused(config: dict[str, Any], said:
     (tmp_path / "adapter_config.json").write_text(json.dumps(config))
     with pytest.raises(PlopError, match=said):
         contestants(["mlp", str(tmp_path)], anatomy(qwen2()), None, lambda reference: pytest.fail(reference), rank=4)
+
+
+def test_a_rank_that_a_module_cannot_use_is_said() -> None:
+    model, told = small(), Told()
+    wide = {kind: recommend(targets=[kind], model=model, rank=17) for kind in ("q_proj", "o_proj")}
+    race(model, TOKENIZER, sums(60), wide, setting=Setting(steps=1, batch=4), rates="1e-3", seeds=1, watch=told)
+    assert "q_proj: rank 17 is more than modules with a side of 16 can use" in told.notes
