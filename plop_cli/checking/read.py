@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,10 +60,33 @@ def _of_file(path: Path, trainer: str | None) -> list[Wanted]:
     return [flags.read(source, text, trainer)]
 
 
+class _Once(yaml.SafeLoader):
+    """YAML in which no key may stand twice: a trainer would take the last and say nothing."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        _refuse_twice(keys)
+        return super().construct_mapping(node, deep=deep)
+
+
+def _refuse_twice(keys: Sequence[str]) -> None:
+    if twice := [key for key, count in Counter(keys).items() if count > 1 and key != "<<"]:
+        raise PlopError(f"it says {twice[0]} twice, of which a trainer takes the last; leave one of them")
+
+
+def _pairs(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    _refuse_twice([key for key, _ in pairs])
+    return dict(pairs)
+
+
 def _parsed(source: str, text: str, suffix: str) -> Any:
     kind = "JSON" if suffix == ".json" else "YAML"
     try:
-        return json.loads(text) if kind == "JSON" else yaml.safe_load(text)
+        if kind == "JSON":
+            return json.loads(text, object_pairs_hook=_pairs)
+        return yaml.load(text, _Once)  # a SafeLoader
+    except PlopError as error:
+        raise PlopError(f"{source}: {error}") from error
     except (ValueError, yaml.YAMLError, RecursionError) as error:
         reason = " ".join(str(error).split())[:150]
         raise PlopError(f"{source} is no {kind} ({reason}); mend it first") from error

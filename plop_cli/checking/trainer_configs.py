@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from plop_cli.checking.wanted import ALL, Values, Wanted
+from plop_cli.checking.wanted import ALL, Finding, Values, Wanted
 from plop_cli.errors import PlopError
 
 Keys = Mapping[str, Any]
@@ -20,10 +20,13 @@ def axolotl(source: str, keys: Keys) -> Wanted:
     if values.get("adapter", str, "lora") not in ("lora", "qlora"):
         raise PlopError(f"{source}: adapter is {keys['adapter']!r}, and check knows lora and qlora")
     layers = values.get("peft_layers_to_transform", list)
+    targets = ALL if values.flag("lora_target_linear") else values.targets("lora_target_modules")
+    if not targets and not keys.get("lora_target_parameters"):
+        raise PlopError(f"{source} names no target; give lora_target_modules, or lora_target_linear: true")
     return Wanted(
         source=source,
         format="axolotl",
-        targets=ALL if values.flag("lora_target_linear") else values.targets("lora_target_modules"),
+        targets=targets,
         parameters=values.names("lora_target_parameters"),
         rank=values.whole("lora_r", 8),
         alpha=values.number("lora_alpha"),
@@ -83,6 +86,7 @@ def trl(source: str, keys: Keys) -> Wanted:
     """trl/trainer/model_config.py: a single target becomes a string, which PEFT reads as a regex."""
     values = Values(source, keys)
     names = values.names("lora_target_modules")
+    used = [] if values.flag("use_peft") else [Finding("error", "no-lora", NO_PEFT)]
     return Wanted(
         source=source,
         format="trl",
@@ -96,11 +100,12 @@ def trl(source: str, keys: Keys) -> Wanted:
         task_type=values.get("lora_task_type", str, "CAUSAL_LM"),
         modules_to_save=values.names("lora_modules_to_save"),
         base=values.get("model_name_or_path", str),
-        findings=values.strangers(TRL, "TRL", "error"),
+        findings=(*used, *values.strangers(TRL, "TRL", "error")),
         keys=keys,
     )
 
 
+NO_PEFT = "TRL trains the whole model, without LoRA, where use_peft is not set; set it"
 TRL = (
     *("use_peft", "lora_r", "lora_alpha", "lora_dropout", "lora_target_modules", "lora_target_parameters"),
     *("lora_modules_to_save", "lora_task_type", "use_rslora", "use_dora", "model_name_or_path"),
@@ -250,10 +255,9 @@ def trainer_of(keys: Keys) -> str | None:
         return "verl"
     if isinstance(keys.get("peft"), dict) and keys["peft"].keys() & {"_target_", "dim", "target_modules"}:
         return "nemo-automodel"
-    for trainer, marks in _MARKS.items():
-        if has & marks:
-            return trainer
-    return None
+    if "model_name_or_path" in has and "lora_rank" not in has and has & {"lora_r", "lora_target_modules"}:
+        return "trl"  # axolotl calls it base_model
+    return next((trainer for trainer, marks in _MARKS.items() if has & marks), None)
 
 
 _MARKS = {

@@ -516,3 +516,36 @@ def test_what_a_python_file_computes_is_refused_with_its_line(how: str, tmp_path
     path.write_text(NOT_FOLDED[how])
     with pytest.raises(PlopError, match=r"train\.py:\d+: .* is computed"):
         check(path, model_of("llama"))
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("twice.yaml", "adapter: lora\nlora_r: 8\nlora_target_linear: true\nlora_r: 64\n", "it says lora_r twice"),
+        ("twice.json", '{"r": 8, "target_modules": ["q_proj"], "r": 64}', "it says r twice"),
+        ("inside.yaml", "model:\n  lora_rank: 8\n  lora_rank: 4\n  target_modules: all-linear\n", "lora_rank twice"),
+        (
+            "none.yaml",
+            "base_model: x\nadapter: lora\nlora_r: 8\n",
+            "give lora_target_modules, or lora_target_linear: true",
+        ),
+    ],
+)
+def test_what_a_trainer_would_guess_is_refused(tmp_path: Path, name: str, text: str, said: str) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(PlopError, match=said):
+        check(tmp_path / name, model_of("llama"))
+
+
+@pytest.mark.parametrize(
+    ("more", "failed"),
+    [("", True), ("use_peft: false\n", True), ("use_peft: true\n", False), ("use_peft: 'yes'\n", False)],
+)
+def test_trl_without_use_peft_trains_without_lora(tmp_path: Path, more: str, failed: bool) -> None:
+    config = tmp_path / "sft.yaml"
+    config.write_text(
+        f"model_name_or_path: org/name\ndataset_name: mine\nlora_r: 8\nlora_target_modules: [q_proj, v_proj]\n{more}"
+    )
+    checked = check(config, model_of("llama"))
+    assert (checked.format, checked.failed) == ("trl", failed)
+    assert ("where use_peft is not set" in text_of(checked, "no-lora")) == failed
