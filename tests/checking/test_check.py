@@ -21,6 +21,7 @@ from typer.testing import CliRunner, Result
 
 import architectures
 from architectures import ARCHITECTURES
+from failures import FAILURES, Q_V, SEVEN, page
 from plop_cli import PlopError, check, recommend
 from plop_cli.checking.check import Checked
 from plop_cli.checking.peft_config import KEYS
@@ -69,106 +70,6 @@ def found(checked: Checked) -> set[tuple[str, str]]:
 
 def text_of(checked: Checked, code: str) -> str:
     return " / ".join(finding.text for finding in checked.findings if finding.code == code)
-
-
-Q_V = ["q_proj", "v_proj"]
-SEVEN = [*Q_V, "k_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
-
-# What people report: the model, what they asked for, what becomes of it, and what plop says.
-FAILURES: dict[str, tuple[str, dict[str, Any], tuple[str, str], str]] = {
-    "a dead name beside a live one is silent": (
-        *("llama", {"target_modules": ["q_proj", "qkv_proj"]}, ("warning", "dead-name")),
-        "qkv_proj hits no module of LlamaForCausalLM",
-    ),
-    "names of another family": (
-        *("gpt2", {"target_modules": Q_V}, ("error", "refused")),
-        "not found in the base model",
-    ),
-    "a slip of the pen": (
-        *("llama", {"target_modules": ["q_proj", "vproj"]}, ("warning", "dead-name")),
-        "did you mean v_proj?",
-    ),
-    "a single name as a string is a regex": (
-        *("llama", {"target_modules": "q_proj"}, ("error", "dead-name")),
-        "in a list it would hit 4 modules",
-    ),
-    "linear attention lacks q_proj": (
-        *("qwen3-next", {"target_modules": Q_V}, ("warning", "uneven")),
-        "q_proj is in 1 of 4 blocks of model.layers, not in 0–2, which have linear_attn.",
-    ),
-    "attention in every second block": (
-        *("jamba", {"target_modules": Q_V}, ("warning", "uneven")),
-        "v_proj is in 2 of 4 blocks of model.layers, not in 0 and 2, which have mamba.",
-    ),
-    "experts that all-linear does not reach": (
-        *("gpt-oss", {"target_modules": "all-linear"}, ("warning", "frozen-experts")),
-        "the experts stay frozen",
-    ),
-    "experts whose names are of an older transformers": (
-        *("gpt-oss", {"target_modules": [*Q_V, "down_proj"]}, ("warning", "frozen-experts")),
-        "down_proj and gate_up_proj in 4 parameters",
-    ),
-    "one half of a fused projection": (
-        *("qwen3-next", {"target_modules": ["gate_proj"]}, ("error", "refused")),
-        "without also targeting up_proj",
-    ),
-    "shared experts that PEFT takes for the fused ones": (
-        *("qwen3-next", {"target_modules": SEVEN}, ("warning", "lost")),
-        "put gate_proj.weight into target_parameters",
-    ),
-    "out_proj of Mamba": (
-        *("mamba2", {"target_modules": ["in_proj", "out_proj"]}, ("error", "refused")),
-        "incompatible with Mamba-based models",
-    ),
-    "all-linear on Mamba": (
-        *("falcon-h1", {"target_modules": "all-linear"}, ("error", "refused")),
-        "incompatible with Mamba-based models",
-    ),
-    "dropout with parameters": (
-        *(
-            "mixtral",
-            {"target_parameters": ["gate_up_proj"], "target_modules": Q_V, "lora_dropout": 0.05},
-        ),
-        ("error", "refused"),
-        "lora_dropout != 0",
-    ),
-    "a vision tower that shares names": (
-        *("LLaVA", {"target_modules": Q_V, "task_type": "CAUSAL_LM"}, ("warning", "not-meant")),
-        "the vision tower",
-    ),
-    "a regex with layers": (
-        *("llama", {"target_modules": ".*q_proj", "layers_to_transform": [0]}, ("error", "refused")),
-        "`layers_to_transform` cannot be used when `target_modules` is a str",
-    ),
-    "layers that are not there": (
-        *("llama", {"target_modules": Q_V, "layers_to_transform": [7]}, ("error", "refused")),
-        "not found in the base model",
-    ),
-    "a head that is tied": (
-        *("tied", {"target_modules": Q_V, "modules_to_save": ["lm_head", "embed_tokens"]}, ("warning", "tied")),
-        "tie_word_embeddings=True",
-    ),
-    "a task type that the model cannot do": (
-        *("bert", {"target_modules": ["query"], "task_type": "CAUSAL_LM"}, ("error", "refused")),
-        "prepare_inputs_for_generation",
-    ),
-    "a classifier of texts as one of tokens": (
-        *("classifier", {"target_modules": ["query"], "task_type": "TOKEN_CLS"}, ("warning", "task-type")),
-        "is for SEQ_CLS",
-    ),
-    "a regex that does not compile": (
-        *("llama", {"target_modules": "*.q_proj"}, ("error", "regex")),
-        "is no regular expression (nothing to repeat",
-    ),
-    "a regex that runs for ever": (
-        *("llama", {"target_modules": r"(\w+\.?)+\.no"}, ("error", "regex")),
-        "takes longer than",
-    ),
-    "a parameter that is not there": (
-        *("mixtral", {"target_modules": Q_V, "target_parameters": ["experts.w1"]}, ("warning", "dead-name")),
-        "experts.w1 is no parameter",
-    ),
-}
 
 
 @pytest.mark.parametrize("what", FAILURES)
@@ -549,3 +450,7 @@ def test_trl_without_use_peft_trains_without_lora(tmp_path: Path, more: str, fai
     checked = check(config, model_of("llama"))
     assert (checked.format, checked.failed) == ("trl", failed)
     assert ("where use_peft is not set" in text_of(checked, "no-lora")) == failed
+
+
+def test_the_page_of_public_failures_is_true() -> None:
+    assert (Path(__file__).parents[2] / "docs" / "check.md").read_text() == page()
