@@ -38,7 +38,8 @@ def target(wanted: Collection[str], names: Collection[str], stacks: Collection[s
     fused = bool(stacks) or _fused(names)
     redirected = {name for name in wanted if fused and name.rpartition(".")[2] in _TAKEN_FOR_EXPERTS}
     parameters = [_parameter(name, stacks) for name in wanted if name in redirected or name in stacks]
-    endings = shortest(parameters, [_parameter(name, stacks) for name in (*names, *stacks)])
+    keys = [*(_parameter(name, stacks) for name in (*names, *stacks)), *_beside(names, stacks)]
+    endings = shortest(parameters, keys)
     return Targeting(
         shortest([name for name in wanted if name not in redirected and name not in stacks], names),
         tuple(sorted(parameters)) if isinstance(endings, str) else endings,
@@ -49,6 +50,16 @@ def adapted(targets: Targeting, names: Sequence[str], stacks: Collection[str] = 
     """What PEFT would adapt: modules among `names`, and `stacks`."""
     parameters = {_parameter(name, stacks): name for name in (*names, *stacks)}
     return [*hits(targets.modules, names), *(parameters[hit] for hit in hits(targets.parameters, parameters))]
+
+
+def _beside(names: Collection[str], stacks: Collection[str]) -> Iterator[str]:
+    """What parameters of other experts may be called that have no modules either, such as shared ones (Inkling)."""
+    known, parents = set(names), {stack.rpartition(".")[0] for stack in stacks}
+    leaves = sorted({stack.rpartition(".")[2] for stack in stacks})
+    for name in names:
+        held = [f"{name}.{leaf}" for leaf in leaves]
+        if name.endswith("experts") and name not in parents and known.isdisjoint(held):
+            yield from held
 
 
 def _fused(names: Collection[str]) -> bool:

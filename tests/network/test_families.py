@@ -17,6 +17,7 @@ SOME = [
     ("causal", "gemma3n_text"),
     ("causal", "gemma4_text"),
     ("causal", "glm4_moe"),
+    ("causal", "inkling_text"),
     ("causal", "jamba"),
     ("causal", "lfm2"),
     ("causal", "longcat_flash"),
