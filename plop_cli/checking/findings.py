@@ -29,6 +29,9 @@ def dead(wanted: Wanted, body: Body, found: Hits, adapted: Collection[str]) -> I
         elif isinstance(wanted.targets, str) and wanted.format != "nemo-automodel":
             hint = _as_list(wanted.targets, body)
             yield Finding("error", "dead-name", f"{target!r}, read as a regular expression, fits no whole path{hint}")
+        elif left := hits([target], body.names):
+            text = f"{target} names {counted(len(left), 'module')}, of which layers_to_transform, layers_pattern or"
+            yield Finding("warning", "dead-name", f"{text} exclude_modules leave none")
         else:
             near = nearest(target.rpartition(".")[2], parts)
             stack = [name for name in body.stacks if target in EXPERT_NAMES]

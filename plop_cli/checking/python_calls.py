@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from plop_cli.checking.peft_config import read as read_keywords
-from plop_cli.checking.wanted import Wanted
+from plop_cli.checking.wanted import ALL, Finding, Wanted
 from plop_cli.errors import PlopError
 from plop_cli.words import listed
 
@@ -19,6 +19,14 @@ _UNSLOTH = {
 }
 _READ = {"r", "target_modules", "target_parameters", "exclude_modules", "lora_alpha", "lora_dropout", "use_rslora"}
 _READ |= {"use_dora", "modules_to_save", "task_type", "layers_to_transform", "layers_pattern", "rank_pattern"}
+
+# unsloth/models/vision.py (2026.10.9): these narrow or widen what target_modules name, whether those are given or not.
+_SWITCH = "finetune_"
+_DEFAULTS: dict[str | None, bool | None] = {
+    **{f"{_SWITCH}{part}": True for part in ("vision_layers", "language_layers", "attention_modules", "mlp_modules")},
+    f"{_SWITCH}audio_layers": False,
+    f"{_SWITCH}last_n_layers": None,
+}
 
 
 def read(source: str, text: str) -> list[Wanted]:
@@ -56,8 +64,33 @@ def _wanted(source: str, node: ast.Call, unsloth: bool, names: dict[str, ast.exp
                 computed.append(keyword.arg or "**keywords")
     if computed:
         raise PlopError(f"{source}: {listed(computed)} is computed, which cannot be read; give it to --targets")
+    found = _of_unsloth(node, keys, names) if unsloth else ()
     wanted = read_keywords(source, keys, "unsloth" if unsloth else "python")
-    return replace(wanted, rank=wanted.rank, base=None)
+    return replace(wanted, base=None, findings=(*wanted.findings, *found))
+
+
+def _of_unsloth(node: ast.Call, keys: dict[str, Any], names: dict[str, ast.expr]) -> list[Finding]:
+    """What Unsloth does with the call and is not read here; sets the targets of a call that names none."""
+    found, switches = [], []
+    for keyword in node.keywords:
+        if keyword.arg is None or not keyword.arg.startswith(_SWITCH):
+            continue
+        try:
+            default = _value(keyword.value, names) is _DEFAULTS.get(keyword.arg, ...)
+        except (ValueError, TypeError):
+            default = False
+        if not default:
+            switches.append(keyword.arg)
+    if switches:
+        text = f"Unsloth also chooses by {listed(switches)}, not read here, so it may adapt other modules than these"
+        found.append(Finding("warning", "not-read", text))
+    owner = getattr(getattr(node.func, "value", None), "id", "")
+    named = {keyword.arg for keyword in node.keywords} & {"target_modules", None}
+    if owner in ("FastModel", "FastVisionModel") and not (named and keys["target_modules"]):
+        keys["target_modules"] = ALL
+        text = "without target_modules Unsloth takes linear modules by a pattern of its own; read as all-linear"
+        found.append(Finding("note", "not-read", text))
+    return found
 
 
 def _assigned(tree: ast.Module) -> dict[str, ast.expr]:

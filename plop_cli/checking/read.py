@@ -64,19 +64,22 @@ class _Once(yaml.SafeLoader):
     """YAML in which no key may stand twice: a trainer would take the last and say nothing."""
 
     def construct_mapping(self, node: Any, deep: bool = False) -> Any:
-        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-        _refuse_twice(keys)
+        lines: dict[str, int] = {}
+        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode) and key.value != "<<"):
+            if key.value in lines:
+                raise _twice(key.value, f" (lines {lines[key.value]} and {key.start_mark.line + 1})")
+            lines[key.value] = key.start_mark.line + 1
         return super().construct_mapping(node, deep=deep)
 
 
-def _refuse_twice(keys: Sequence[str]) -> None:
-    if twice := [key for key, count in Counter(keys).items() if count > 1 and key != "<<"]:
-        raise PlopError(f"it says {twice[0]} twice, of which a trainer takes the last; leave one of them")
-
-
 def _pairs(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-    _refuse_twice([key for key, _ in pairs])
+    if twice := [key for key, count in Counter(key for key, _ in pairs).items() if count > 1]:
+        raise _twice(twice[0])
     return dict(pairs)
+
+
+def _twice(key: str, where: str = "") -> PlopError:
+    return PlopError(f"it says {key} twice{where}, of which a trainer takes the last; leave one of them")
 
 
 def _parsed(source: str, text: str, suffix: str) -> Any:

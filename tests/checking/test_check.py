@@ -119,6 +119,20 @@ def test_blocks_that_the_config_itself_leaves_out_are_not_said_to_lack_the_modul
     assert "no such module" not in text_of(checked, "uneven")
 
 
+@pytest.mark.parametrize(
+    "limits",
+    [
+        {"layers_to_transform": [7]},
+        {"layers_to_transform": [0], "layers_pattern": "blocks"},
+        {"exclude_modules": ["q_proj"]},
+    ],
+)
+def test_a_name_that_the_model_has_is_never_offered_for_itself(limits: dict[str, Any]) -> None:
+    checked = check({"r": 4, "target_modules": ["q_proj"], **limits}, model_of("llama"))
+    assert "q_proj names 4 modules, of which layers_to_transform" in text_of(checked, "dead-name")
+    assert "did you mean" not in text_of(checked, "dead-name")
+
+
 def blocks_of(paths: Iterable[str]) -> set[str]:
     return {block[0] for path in paths if (block := re.match(r".*?\.\d+\.", path))}
 
@@ -422,9 +436,17 @@ def test_what_a_python_file_computes_is_refused_with_its_line(how: str, tmp_path
 @pytest.mark.parametrize(
     ("name", "text", "said"),
     [
-        ("twice.yaml", "adapter: lora\nlora_r: 8\nlora_target_linear: true\nlora_r: 64\n", "it says lora_r twice"),
+        (
+            "twice.yaml",
+            "adapter: lora\nlora_r: 8\nlora_target_linear: true\nlora_r: 64\n",
+            r"it says lora_r twice \(lines 2 and 4\)",
+        ),
         ("twice.json", '{"r": 8, "target_modules": ["q_proj"], "r": 64}', "it says r twice"),
-        ("inside.yaml", "model:\n  lora_rank: 8\n  lora_rank: 4\n  target_modules: all-linear\n", "lora_rank twice"),
+        (
+            "inside.yaml",
+            "model:\n  lora_rank: 8\n  lora_rank: 4\n  target_modules: all-linear\n",
+            r"lora_rank twice \(lines 2 and 3\)",
+        ),
         (
             "none.yaml",
             "base_model: x\nadapter: lora\nlora_r: 8\n",
@@ -450,6 +472,31 @@ def test_trl_without_use_peft_trains_without_lora(tmp_path: Path, more: str, fai
     checked = check(config, model_of("llama"))
     assert (checked.format, checked.failed) == ("trl", failed)
     assert ("where use_peft is not set" in text_of(checked, "no-lora")) == failed
+
+
+UNSLOTH: dict[str, tuple[str, set[str], str]] = {
+    "a switch off": ("FastVisionModel.get_peft_model(m, r=4, finetune_vision_layers=False)", set(), "finetune_vision"),
+    "beside targets": (
+        *("FastLanguageModel.get_peft_model(m, target_modules=['q_proj'], finetune_mlp_modules=False)", {"q_proj"}),
+        "finetune_mlp_modules",
+    ),
+    "computed": ("FastModel.get_peft_model(m, finetune_language_layers=flag)", set(), "finetune_language_layers"),
+    "a name": ("N = 8\nFastLanguageModel.get_peft_model(m, finetune_last_n_layers=N)", set(SEVEN), "last_n_layers"),
+    "defaults": ("FastVisionModel.get_peft_model(m, finetune_vision_layers=True)", set(), ""),
+    "seven": (f"FastVisionModel.get_peft_model(m, target_modules={SEVEN})", set(SEVEN), ""),
+    "none": ("FastModel.get_peft_model(m, r=4, target_modules=None)", set(), ""),
+}
+
+
+@pytest.mark.parametrize("how", UNSLOTH)
+def test_what_unsloth_chooses_by_and_is_not_read_is_said(how: str, tmp_path: Path) -> None:
+    call, types, said = UNSLOTH[how]
+    (tmp_path / "train.py").write_text(call)
+    checked = check(tmp_path / "train.py", model_of("llama"))
+    assert {name.rpartition(".")[2] for name in checked.adapted} == (types or set(SEVEN))
+    assert (("warning", "not-read") in found(checked)) == bool(said)
+    assert said in text_of(checked, "not-read")
+    assert ("read as all-linear" in text_of(checked, "not-read")) == (not types)
 
 
 def test_the_page_of_public_failures_is_true() -> None:

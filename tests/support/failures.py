@@ -81,6 +81,18 @@ FAILURES: dict[str, tuple[str, dict[str, Any], tuple[str, str], str]] = {
         *("llama", {"target_modules": Q_V, "layers_to_transform": [7]}, ("error", "refused")),
         "not found in the base model",
     ),
+    "a pattern of layers that hits nothing": (
+        *("llama", {"target_modules": Q_V, "layers_to_transform": [0], "layers_pattern": "blocks"}),
+        *(("error", "refused"), "not found in the base model"),
+    ),
+    "names with the prefix of a wrapper": (
+        *("llama", {"target_modules": [*Q_V, "base_model.model.model.layers.0.mlp.up_proj"]}),
+        *(("warning", "dead-name"), "did you mean up_proj?"),
+    ),
+    "an embedding that is tied": (
+        *("tied", {"target_modules": [*Q_V, "embed_tokens"]}, ("warning", "tied")),
+        "tie_word_embeddings=True",
+    ),
     "a head that is tied": (
         *("tied", {"target_modules": Q_V, "modules_to_save": ["lm_head", "embed_tokens"]}, ("warning", "tied")),
         "tie_word_embeddings=True",
@@ -108,14 +120,17 @@ FAILURES: dict[str, tuple[str, dict[str, Any], tuple[str, str], str]] = {
 }
 
 THREADS: dict[str, tuple[str, ...]] = {
-    "a dead name beside a live one is silent": ("dllm-reasoning/d1#6", "vllm-project/vllm#5909"),
+    "a dead name beside a live one is silent": ("dllm-reasoning/d1#6", "huggingface/peft#1959"),
     "names of another family": ("huggingface/peft#40",),
+    "a slip of the pen": ("NVIDIA-NeMo/Megatron-Bridge#1738",),
     "linear attention lacks q_proj": ("huggingface/peft#3554",),
     "attention in every second block": ("huggingface/peft#3554",),
     "experts that all-linear does not reach": ("huggingface/peft#3009", "huggingface/transformers#36518"),
-    "experts whose names are of an older transformers": ("huggingface/peft#3009",),
+    "experts whose names are of an older transformers": ("huggingface/peft#3009", "unslothai/unsloth#3405"),
     "out_proj of Mamba": ("huggingface/peft#2556",),
     "all-linear on Mamba": ("huggingface/peft#2556",),
+    "a pattern of layers that hits nothing": ("huggingface/peft#3610", "huggingface/peft#2155"),
+    "an embedding that is tied": ("huggingface/peft#2864",),
     "a vision tower that shares names": ("haotian-liu/LLaVA#1380",),
     "a head that is tied": ("huggingface/peft#2777", "huggingface/peft#2018"),
 }
@@ -142,7 +157,8 @@ _HEAD = """\
 What people report of configs that do not adapt what their authors think, each reproduced with a small model, and the
 words in which `plop check` says it. A test makes each of them; `python tests/support/failures.py` makes this page.
 Ranks above what a server loads (vllm-project/vllm#2847), adapters whose B is still zero, NaN and keys without a place
-are tested beside them. Blocks that get no adapter by any target are a warning, blocks that lack one of several a note.
+(vllm-project/vllm#34186) are tested beside them. Blocks that get no adapter by any target are a warning, blocks that
+lack one of several a note.
 
 | what is reported | model | config | `plop check` |
 |---|---|---|---|"""
