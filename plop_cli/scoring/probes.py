@@ -18,6 +18,7 @@ from plop_cli.method.estimates import Array
 from plop_cli.network import experts
 from plop_cli.network.modules import LinearModule, Part
 from plop_cli.network.offload import at_next_forward, fetched
+from plop_cli.progress import says
 from plop_cli.scoring import own_forward
 
 
@@ -73,6 +74,7 @@ class Operators:
     @contextmanager
     def at_first_forwards(self) -> Iterator[None]:
         """Inside, each module is probed at its first forward."""
+        says(f"probing {len(self._modules)} modules")
         with ExitStack() as stack:
             for module in self._columns:
                 stack.callback(at_next_forward(module, partial(self._probe, module)))

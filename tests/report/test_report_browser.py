@@ -109,6 +109,7 @@ def marks_of(figure: dict[str, Any]) -> tuple[dict[str, int], dict[str, int]]:
         "rect+text": {"rect": len(rows), "text": len(rows)},
         "line+rule+point+text": {"line": types, "symbol": len(rows), "text": types},
         "line+rule+point": {"line": series},
+        "line+point": {"line": series},
     }[kind]
     return {mark: figure["marks"][mark] for mark in wanted}, wanted
 

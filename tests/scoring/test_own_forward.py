@@ -196,7 +196,7 @@ def built(kind: type[nn.Linear]) -> Any:
             linear.weight = of(W.clone(), requires_grad=False, **more)
             linear = linear.to("cpu")
     for name, values in (*linear.named_parameters(), *linear.named_buffers()):
-        if "weight_scale" in name:
+        if "weight_scale" in name or "weight_clip" in name:  # which torch leaves as memory was
             values.data.fill_(1)
     if kind is QuantizedLinear:
         linear = gemma(0)
