@@ -21,6 +21,17 @@ from plop_registry import ModuleScore, Run, SampleMatrix, Skipped, TypeScore
 MakeRun = Callable[..., tuple[Run, SampleMatrix]]
 
 
+@pytest.fixture(scope="session", autouse=True)
+def no_settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A developer's own settings and registry are nothing to the tests; what steers the tests themselves stays."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith("PLOP_")]:
+            if name not in ("PLOP_FREEZE", "PLOP_GOLDEN"):
+                patch.delenv(name)
+        patch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("config")))
+        yield
+
+
 @pytest.fixture
 def one_thread() -> Iterator[None]:
     """For small models: threads cost them more than they give, above all where others want the cores too."""

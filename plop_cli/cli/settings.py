@@ -45,6 +45,7 @@ def settings(group: Any) -> dict[str, Any]:
     for path, table, ours in _files():
         _read(table, options, {}, found, _File(path, ours))
     _environment(options, found)
+    _misspelt(_names(options))
     return found
 
 
@@ -167,6 +168,16 @@ def _environment(options: Options, found: Any) -> None:
                 found.pop(option.name, None)
             else:
                 found[option.name] = Setting(value.split() if option.multiple else value, f"${variable}")
+
+
+def _misspelt(known: Mapping[str, Any]) -> None:
+    """Refuse a variable that is nearly an option's; what is like none may be another program's."""
+    names = sorted(name.upper() for name in known)
+    for variable in sorted(os.environ):
+        name = variable.removeprefix("PLOP_")
+        if name != variable and name not in names and os.environ[variable]:
+            for near in get_close_matches(name, names, 1, 0.75):
+                raise PlopError(f"${variable} is no setting; did you mean $PLOP_{near}? Else unset it")
 
 
 def _files() -> Iterator[tuple[Path, Mapping[str, Any], bool]]:

@@ -123,6 +123,36 @@ def test_a_mistake_is_told_with_its_file(project: Path, text: str, said: str) ->
     assert plop("history", "--help").exit_code == 0
 
 
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [
+        ("PLOP_SAMPELS", "SAMPLES"),
+        ("PLOP_MAX_LENGHT", "MAX_LENGTH"),
+        ("PLOP_SEEED", "SEED"),
+        ("PLOP_REGISTY", "REGISTRY"),
+    ],
+)
+def test_a_variable_that_is_nearly_a_setting_is_refused(
+    project: Path, monkeypatch: pytest.MonkeyPatch, name: str, near: str
+) -> None:
+    monkeypatch.setenv(name, "7")
+    done = plop("history")
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert f"${name} is no setting; did you mean $PLOP_{near}?" in done.stderr
+    assert name in json.loads(plop("env", "--json").stdout)["settings"]["error"]
+    assert plop("history", "--help").exit_code == 0
+    monkeypatch.setenv(name, "")
+    assert listed() == 3
+
+
+@pytest.mark.parametrize("name", ["PLOP_FREEZE", "PLOP_GOLDEN", "PLOP_EVIDENCE", "PLOP_COMPLETE", "PLOP_HOME", "PLOP_"])
+def test_a_variable_that_is_like_no_setting_is_passed_over(
+    project: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv(name, "7")
+    assert listed() == 3
+
+
 def test_what_is_no_text_or_cannot_be_read_is_told(project: Path) -> None:
     (project / "plop.toml").write_bytes(b"limit = 1\nformat = '\xff'\n")
     assert "no UTF-8 at line 2" in plop("history").stderr
