@@ -207,7 +207,8 @@ class _Table(_Lines):
 
         empty = dict.fromkeys(("name", "rate", "seed", "step", "loss", "now", "tested"), "")
         self._rows[entry.name] = {**self._rows.get(entry.name, empty), "name": entry.name, **cells}
-        title = f"lap {self._done + 1} of {max(self._laps, self._done + 1)}, about {self.left} left"
+        number = self._done + ("tested" not in cells)  # a lap that has been tested is done
+        title = f"lap {number} of {max(self._laps, number)}, about {self.left} left"
         self._live.update(lap_table(self._rows.values(), title))
 
 

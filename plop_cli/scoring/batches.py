@@ -17,6 +17,7 @@ from transformers import PreTrainedTokenizerBase
 
 from plop_cli.errors import PlopError
 from plop_cli.models.memory import available_memory
+from plop_cli.processes import size
 from plop_cli.progress import says
 from plop_cli.scoring.chat import render
 from plop_cli.texts.text import Answered, Message, Text
@@ -224,9 +225,11 @@ _SHARE = 0.25
 def default_budget(device: torch.device, *, width: int = 0) -> int:
     """Tokens per forward: what fits a CPU's caches, or what fills an accelerator.
 
-    More where each forward fetches weights from elsewhere: as many as main memory allows, so that each weight is
-    fetched once. Then `width` is how many numbers a layer computes for a token, else 0.
+    More where each forward fetches weights from elsewhere: as many as the share of main memory of each process allows,
+    so that each weight is fetched once; a power of two, since the last digits of a score depend on the batches. Then
+    `width` is how many numbers a layer computes for a token, else 0.
     """
     if device.type != "cpu":
         return 65536 if width else 16384
-    return max(512, min(65536, int(available_memory() * _SHARE) // (4 * width))) if width else 512
+    fitting = int(available_memory() * _SHARE / size()) // (4 * width) if width else 512
+    return max(512, min(65536, 1 << max(0, fitting.bit_length() - 1)))

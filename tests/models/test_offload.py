@@ -109,8 +109,10 @@ def test_what_is_fetched_is_counted_and_stored(tmp_path: Path) -> None:
 def test_batches_grow_where_each_fetches_the_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     cpu, gpu = torch.device("cpu"), torch.device("cuda")
     monkeypatch.setattr("plop_cli.scoring.batches.available_memory", lambda: 16 << 30)
-    assert (default_budget(cpu), default_budget(cpu, width=100_000)) == (512, 10_737)
+    assert (default_budget(cpu), default_budget(cpu, width=100_000)) == (512, 8192)
     assert (default_budget(gpu), default_budget(gpu, width=100_000)) == (16384, 65536)
+    monkeypatch.setenv("WORLD_SIZE", "4")  # as torchrun tells: they share the memory
+    assert default_budget(cpu, width=100_000) == 2048
     monkeypatch.setattr("plop_cli.scoring.batches.available_memory", lambda: 0)
     assert default_budget(cpu, width=100_000) == 512
 
