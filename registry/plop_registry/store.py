@@ -12,23 +12,18 @@ once, and the first `add` makes it.
 from __future__ import annotations
 
 import json
-import logging
-import os
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from datetime import datetime
 from functools import cached_property
-from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from plop_registry.anatomy import Anatomy
 from plop_registry.errors import RegistryError
-from plop_registry.location import locate
 from plop_registry.matrix import SampleMatrix
-from plop_registry.migrations import HEAD
+from plop_registry.opened import Opened
 from plop_registry.racestore import Races, add_line
 from plop_registry.references import candidates, damaged, meant
 from plop_registry.revisions import Revisions
@@ -39,14 +34,12 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from plop_registry.asking import Answer
-    from plop_registry.database import Database
     from plop_registry.queries import Reader
 
-_log = logging.getLogger("plop_registry")
 _NO_TEXT = re.compile(r"[\ud800-\udfff]|(?<!\\)(\\\\)*\\u0000")  # in JSON, which escapes NUL
 
 
-class Registry:
+class Registry(Opened):
     """Append-only store of runs and races in an SQLite file or a PostgreSQL database.
 
     Args: `url`, a path, `sqlite:///path` or `postgresql://user@host/database`; None is `default_url()`.
@@ -57,36 +50,6 @@ class Registry:
     What is read is verified. A run that is no longer what was stored is left out, and named in a warning of the logger
     "plop_registry"; where it is the very run that was asked for, that is a RegistryError.
     """
-
-    def __init__(self, url: str | Path | None = None) -> None:
-        self._location = locate(url)
-        self._named: set[str] = set()
-
-    def __repr__(self) -> str:
-        return f"Registry({self.url!r})"
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the connections; the next call opens them again."""
-        if "_database" in self.__dict__:
-            self._database.close()
-
-    @property
-    def path(self) -> Path | None:
-        """The SQLite file; None for PostgreSQL."""
-        return self._location.path
-
-    @property
-    def url(self) -> str:
-        """The path or URL, without its password."""
-        return self._location.shown
 
     def find(self, key: str) -> Run | None:
         """The newest run with this key (`run_key`), with its modules."""
@@ -267,36 +230,6 @@ class Registry:
                 return []
             return [*reader.damage(), *problems_of(reader), *RaceTables(reader.connection).problems()]
 
-    def backup(self, path: str | Path) -> None:
-        """Copy an SQLite registry into a new file, at one moment in time, while others go on writing."""
-        try:
-            target = Path(path).expanduser()
-        except RuntimeError as error:
-            raise RegistryError(f"{path} begins with a home folder that does not exist; give the whole path") from error
-        if self._location.url is not None:
-            raise RegistryError("a PostgreSQL registry is backed up by PostgreSQL's own pg_dump")
-        if self._location.missing:
-            raise RegistryError(f"there is no registry at {self.url} yet")
-        if os.path.lexists(target):
-            raise RegistryError(f"{target} exists; give the backup another name")
-        self._database.backup(target)
-
-    def status(self) -> dict[str, Any]:
-        """url (no password), schema (None where there is no registry yet), head, runs, models, tasks and bytes."""
-        with self._reading() as reader:
-            found = reader.counts() if reader else {"runs": 0, "models": 0, "tasks": 0, "bytes": 0}
-            return {"url": self.url, "schema": HEAD if reader else None, "head": HEAD, **found}
-
-    def upgrade(self) -> str:
-        """Make the registry, or bring it to the newest schema, as every other method does by itself; the schema.
-
-        Nothing stays open: a write-ahead log that lies about would be taken for that of a file put in its place.
-        """
-        with self._database.writing():
-            pass
-        self.close()
-        return HEAD
-
     @cached_property
     def races(self) -> Races:
         """The races, kept beside the runs."""
@@ -326,21 +259,3 @@ class Registry:
         transaction = self._database.writing() if write else self._reading()
         with transaction as reader:
             yield reader.connection if reader else None
-
-    @cached_property
-    def _database(self) -> Database:
-        from plop_registry.database import Database
-
-        return Database(self._location)
-
-    @contextmanager
-    def _reading(self) -> Iterator[Reader | None]:
-        if self._location.missing:
-            yield None
-        else:
-            with self._database.reading() as reader:
-                yield reader
-            found = [each for each in (reader.damaged if reader else ()) if each not in self._named]
-            if found:
-                self._named.update(found)
-                _log.warning(damaged(found))
