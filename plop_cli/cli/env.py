@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from plop_cli.cli import panels
 from plop_cli.cli.console import print_json, say
 from plop_cli.cli.filters import RegistryOption
 from plop_cli.cli.settings import Setting, settings
@@ -25,7 +26,7 @@ _VARIABLES = ("CUDA_VISIBLE_DEVICES", "HF_ENDPOINT", "HF_HOME", "HF_HUB_OFFLINE"
 
 def env(
     context: typer.Context,
-    json: Annotated[bool, typer.Option("--json", help="As one JSON object.")] = False,
+    json: Annotated[bool, panels.output("--json", help="As one JSON object.")] = False,
     registry: RegistryOption = None,
 ) -> None:
     """Print versions, memory, the registry and the settings, for a bug report; no secrets."""
