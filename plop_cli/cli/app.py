@@ -21,6 +21,7 @@ from plop_cli.cli import registry, streams
 from plop_cli.cli.check import check
 from plop_cli.cli.compare import compare
 from plop_cli.cli.console import fail, say, silence, warnings_of
+from plop_cli.cli.doctor import doctor
 from plop_cli.cli.env import env
 from plop_cli.cli.export import export
 from plop_cli.cli.groups import Commands
@@ -91,13 +92,20 @@ class _Boundary(TyperGroup):
             ctx.fail(f"there is no command {args[0]!r}; did you mean {_INSTEAD[args[0]]!r}?")
         return super().resolve_command(ctx, args)
 
+    def _settings(self, given: Sequence[str]) -> Mapping[str, Any]:
+        """What is set. What is broken keeps neither help nor those from their work that say what is wrong."""
+        try:
+            return settings(self)
+        except PlopError:
+            if given[:1] in (["env"], ["doctor"]) or {"-h", "--help"} & {*given}:
+                return {}
+            raise
+
     def invoke(self, ctx: Any) -> Any:
         alone = _behind_the_first() if rank() else nullcontext()
         with alone, status_line(), through(Line()), warnings_of("plop_registry"):
             try:
-                # A broken file keeps neither help nor `plop env` from saying what is wrong.
-                given = [*ctx._protected_args, *ctx.args]
-                found = {} if given[:1] == ["env"] or {"-h", "--help"} & {*given} else settings(self)
+                found = self._settings([*ctx._protected_args, *ctx.args])
                 ctx.default_map = defaults(found)
                 return super().invoke(ctx)
             except typer.BadParameter as error:
@@ -135,7 +143,7 @@ def _plop(
 _COMMANDS: Mapping[str, Sequence[Callable[..., None]]] = {
     "Where adapters go": (score, recommend, check, race),
     "What was scored": (history, show, compare, report, export, import_, rm),
-    "plop itself": (tasks, env),
+    "plop itself": (tasks, env, doctor),
 }
 for _panel, _some in _COMMANDS.items():
     for _command in _some:

@@ -28,4 +28,4 @@ class Command(TyperCommand):
 
 
 def _place(param: Any) -> int:
-    return PANELS.index(param.rich_help_panel) if param.param_type_name == "option" else -1
+    return PANELS.index(param.rich_help_panel) if param.rich_help_panel in PANELS else -1
