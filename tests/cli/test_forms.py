@@ -1,22 +1,29 @@
 """What is published of the JSON that commands print: docs/reference/schemas, and docs/reference/json.md about them.
 
-That every output in these tests is of its form is held by tests/conftest.py, around each command.
+Whatever a command prints in any test is held against its form by tests/conftest.py.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from copy import deepcopy
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from jsonschema import Draft202012Validator
+from typer.testing import CliRunner
 
 import forms
-from plop_registry import Registry
+from plop_cli.cli.app import app
+from plop_registry import PartScore, Registry
+from races import made_race
 from structure import ROOT
+
+MakeRun = Callable[..., Any]
 
 
 def objects(schema: Any, path: str = "$") -> Iterator[tuple[str, dict[str, Any]]]:
@@ -31,6 +38,12 @@ def objects(schema: Any, path: str = "$") -> Iterator[tuple[str, dict[str, Any]]
             yield from objects(value, f"{path}[{index}]")
 
 
+def pointed(schema: Any, reference: str) -> Any:
+    """What a reference to a definition, in this file or in another, points to."""
+    file, _, path = reference.partition("#/$defs/")
+    return (forms.SCHEMAS[file.removesuffix(".json")] if file else schema)["$defs"][path]
+
+
 @pytest.mark.parametrize("name", forms.SCHEMAS)
 def test_a_schema_is_sound_closed_and_says_what_each_value_is(name: str) -> None:
     schema = forms.SCHEMAS[name]
@@ -40,9 +53,7 @@ def test_a_schema_is_sound_closed_and_says_what_each_value_is(name: str) -> None
     for path, each in objects(schema):
         assert each["additionalProperties"] is False, path
         for key, value in each["properties"].items():
-            said = value.get("description") or schema["$defs"][value["$ref"].rpartition("/")[2]]["description"] \
-                if not value.get("$ref", "").startswith("run.json") else True
-            assert said, f"{path}.{key}"
+            assert value.get("description") or pointed(schema, value["$ref"])["description"], f"{path}.{key}"
 
 
 def test_the_page_names_every_schema() -> None:
@@ -50,9 +61,21 @@ def test_the_page_names_every_schema() -> None:
     assert sorted(set(re.findall(r"\(schemas/([\w-]+)\.json\)", page))) == sorted(forms.SCHEMAS)
 
 
+def test_exported_lines_are_of_their_forms(tmp_path: Path, make_run: MakeRun) -> None:
+    with Registry(tmp_path / "registry.db") as registry:
+        registry.add(*make_run(name="first", note="of two", model_path="/models/small"))
+        registry.add(*make_run(1, parts=(PartScore("up_proj", "gate", 2, 1.0, 1.1, 0.1),)))
+        registry.races.add(made_race({"plop": np.ones((2, 4)), "all": np.full((2, 4), np.nan)}))
+    command = ["export", "-o", str(tmp_path / "all.jsonl"), "--registry", str(tmp_path / "registry.db")]
+    assert CliRunner().invoke(app, command).exit_code == 0
+    lines = [json.loads(line) for line in (tmp_path / "all.jsonl").read_text().splitlines()]
+    for line, name in zip(lines, ("exported-run", "exported-run", "exported-race"), strict=True):
+        forms.check(name, line)
+
+
 @pytest.fixture(scope="module")
-def run(make_run: Any) -> dict[str, Any]:
-    return json.loads(json.dumps(make_run()[0].to_dict() | {"run_id": "0" * 16}))
+def run(make_run: MakeRun) -> dict[str, Any]:
+    return make_run()[0].to_dict() | {"run_id": "0" * 16}
 
 
 @pytest.mark.parametrize(
@@ -96,7 +119,3 @@ def test_the_form_is_found_by_the_command(words: str, name: str | None) -> None:
     asked = forms.asks_for_json(words.split())
     assert asked == (name is not None)
     assert not asked or forms.form_of(words.split()) == name
-
-
-def test_exported_lines_are_of_their_forms(tmp_path: Any, make_run: Any) -> None:
-    from races import make_race  # noqa

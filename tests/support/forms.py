@@ -1,13 +1,14 @@
 """The JSON that commands print, held against docs/reference/schemas.
 
-FORMS.check("run", document)               # AssertionError naming the path of what does not fit
-form_of(["plop", "history", "--full"])     # "run"
+check("run", document)             # AssertionError naming the path of what does not fit
+form_of(["history", "--full"])     # "run"
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 from jsonschema import Draft202012Validator
@@ -32,6 +33,7 @@ _OF_COMMAND = {
     "compare": "comparison",
     "history": "history",
     "env": "env",
+    "doctor": "doctor",
     "registry status": "status",
 }
 _OF_OPTION = {"--list-modules": "modules", "--sql": "answer", "--full": "run"}
@@ -49,7 +51,7 @@ def form_of(words: Sequence[str]) -> str:
 
 def asks_for_json(words: Sequence[str]) -> bool:
     """Whether a command line asks for JSON, and for nothing else, on stdout."""
-    formats = {value for option, value in zip(words, words[1:], strict=False) if option in ("--format", "-f")}
+    formats = {value for option, value in pairwise(words) if option in ("--format", "-f")}
     formats |= {word.partition("=")[2] for word in words if word.startswith("--format=")}
     return formats == {"json"} or ("--json" in words and formats <= {"json"})
 
