@@ -26,6 +26,8 @@ from plop_registry.runs import finite
 DIGITS = 3
 """After the point of an NFN, as in tables."""
 
+_LAST = float(f"1e-{DIGITS}")
+
 _FENCE = re.compile(r" {0,3}(`{3,}|~{3,})\s*([^`]*?)\s*")
 
 
@@ -61,7 +63,7 @@ def block(run: Run) -> str:
         "run": run.id,
         "plop": run.plop_version,
     }
-    text = yaml.safe_dump(told, sort_keys=False, allow_unicode=True, default_flow_style=None, width=100)
+    text = yaml.safe_dump(told, sort_keys=False, default_flow_style=None, width=100)
     fence = "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
     return f"{fence}plop\n{text}{fence}"
 
@@ -109,7 +111,7 @@ def _same(one: float | None, other: float | None) -> bool:
     """Up to one in the last digit: rounding may have gone the other way."""
     if one is None or other is None:
         return one is other
-    return abs(one - other) < 1.5 * 10**-DIGITS
+    return round(abs(one - other), DIGITS) <= _LAST
 
 
 def _rounded(nfn: float) -> float | None:

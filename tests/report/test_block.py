@@ -42,6 +42,7 @@ def test_a_report_is_a_card_that_says_what_its_runs_say(registry: Registry, make
     for seed, task in enumerate(("gsm8k", "mbpp")):
         registry.add(*make_run(seed, task_id=task))
     assert plop("report", "--format", "md", "-o", "README.md").exit_code == 0
+    assert 'task_type="CAUSAL_LM",' in Path("README.md").read_text()
     for task in ("gsm8k", "mbpp"):
         done = plop("show", f"org/small/{task}", "--against", "README.md")
         assert (done.exit_code, done.stderr) == (0, "")
