@@ -57,14 +57,14 @@ QUICK = "**In its quick form**, which shows the harness, not the claim.\n\n"
 
 
 def results_of_page(name: str) -> list[Results]:
-    """A program's results that the page is made of: the demo model's, the full ones where there are any; then others'."""
+    """A program's results that the page is made of: the demo model's, full where there are such; then other models'."""
     demo, *others = (RESULTS / f"{name}.json"), *sorted(RESULTS.glob(f"{name}.*[!k].json"))
     quick = RESULTS / f"{name}.quick.json"
     files = [demo if demo.exists() else quick, *(file for file in others if file != quick)]
     return [json.loads(file.read_text()) for file in files]
 
 
-def _write_figures(charts: Mapping[str, alt.TopLevelMixin], results: Results) -> None:
+def write_figures(charts: Mapping[str, alt.TopLevelMixin], results: Results) -> None:
     """Each chart as docs/evidence/NAME.svg, of the results' model."""
     folder = DOCS / "evidence"
     folder.mkdir(exist_ok=True)
@@ -92,7 +92,7 @@ def page() -> str:
     for name, by_model in everything.items():
         program = import_module(f"experiments.{name}")
         for results in by_model.values():
-            _write_figures(program.draw(results), results)
+            write_figures(program.draw(results), results)
             section = program.tell(results)
             if results.get("model", DEMO) != DEMO:
                 section = titled(section, called(results))

@@ -35,7 +35,7 @@ ALIKE = 0.6
 """Two orders of seven types whose τ is above this are more alike than chance: it makes them so in 3.5 % of cases."""
 
 LOWEST = "the lowest types are those of the paper's model of the family"
-HISTORY = "every type scores higher on history than on math"
+HISTORY = "types score higher on history than on math"
 ORDER = "types keep their order over tasks"
 
 
@@ -73,8 +73,8 @@ def claims(results: Results) -> dict[str, Found]:
     if expected := _said(results):
         found[LOWEST] = Found(HELD if {*expected[0]} == {*_lowest(results)["math"]} else FAILED)
     above, below = _moved(results)
-    every = len(above) == len(results["history_above_math"])
-    found[HISTORY] = Found(FAILED if below else HELD if every else CANNOT)
+    most = len(above) > len(results["history_above_math"]) / 2
+    found[HISTORY] = Found(FAILED if below else HELD if most else CANNOT)
     found[ORDER] = Found(HELD if min(_taus(results).values()) > ALIKE else FAILED)
     return found
 
@@ -121,17 +121,22 @@ def tell(results: Results) -> str:
         if expected
         else "The paper has no model of this family."
     )
+    order = (
+        "On all tasks the types stand in one order."
+        if taus[apart] == 1
+        else f"The two tasks that order types least alike are {apart[0]} and {apart[1]}, τ = {taus[apart]:.2f}."
+    )
     return section(f"""## What the paper says of families
 
 {listed(claims(results))} {compared} On history {len(above)} of {len(results["history_above_math"])} types score higher
-than on math, and {len(below)} lower (p < {LEVEL}, Welch, corrected by Holm). Of two tasks those whose types stand in
-the least similar order are {apart[0]} and {apart[1]}, τ = {taus[apart]:.2f}.
+than on math, and {len(below)} lower (p < {LEVEL}, Welch, corrected by Holm). {order}
 
 **Claimed** (Section 3, Figure 5, Table 4): weights are more aligned with history than with math; all tasks share a base
 level for each type; and models of one family rank the types alike.
 
-**Done:** {called(results)} in float32 on the four samples that come with plop and on questions of {pairs_of(results)}. An order is kept where τ of
-every two tasks is above {ALIKE}, which chance gives in 3.5 % of cases with seven types.
+**Done:** {called(results)} in float32 on the four samples that come with plop and on questions of
+{pairs_of(results)}. History scores higher where more than half of the types do, and none lower; an order is kept where
+τ of every two tasks is above {ALIKE}, which chance gives in 3.5 % of cases with seven types.
 
 {figure(results, "families", "NFN of each type on four tasks")}
 
@@ -149,7 +154,9 @@ def draw(results: Results) -> dict[str, alt.TopLevelMixin]:
     ]
     chart = alt.Chart(alt.InlineData(values=points)).mark_point(filled=True, size=50)
     nfn, order = alt.X("NFN:Q", scale=alt.Scale(zero=False)), alt.EncodingSortField("NFN", op="mean")
-    return {"families": chart.encode(nfn, alt.Y("type:N", sort=order, title=None), color="task:N").properties(width=420)}
+    return {
+        "families": chart.encode(nfn, alt.Y("type:N", sort=order, title=None), color="task:N").properties(width=420)
+    }
 
 
 if __name__ == "__main__":

@@ -82,10 +82,10 @@ def tell(results: Results) -> str:
     ]
     return section(f"""## A low score and a large gain
 
-**{found.verdict.capitalize()}:** that a lower NFN means a larger gain. Over the {len(types)} types Spearman's ρ between NFN before training
-and the gain is {rho:+.2f} (−1 would be the claim at its purest; p = {p:.2f} by permutation; seed by seed
-{", ".join(f"{value:+.2f}" for value in by_seed)}). {lowest} has the lowest NFN, {largest} the largest gain. For the
-orders in which peers would choose, without data, ρ with the gain is: {others}.
+**{found.verdict.capitalize()}:** that a lower NFN means a larger gain. Over the {len(types)} types Spearman's ρ between
+NFN before training and the gain is {rho:+.2f} (−1 would be the claim at its purest; p = {p:.2f} by permutation; seed by
+seed {", ".join(f"{value:+.2f}" for value in by_seed)}). {lowest} has the lowest NFN, {largest} the largest gain. For
+the orders in which peers would choose, without data, ρ with the gain is: {others}.
 
 **Claimed** (Section 3): types with low NFN are where adaptation is needed.
 

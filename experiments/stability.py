@@ -133,7 +133,10 @@ def claims(results: Results) -> dict[str, Found]:
     chosen = set(PLOP.chosen(results["ways"]["all questions"]["nfn"]))
     sets = all(set(PLOP.chosen(nfn)) == chosen for nfn in results["sets"])
     ways = all(set(PLOP.chosen(way["nfn"])) == chosen for way in results["ways"].values())
-    verdicts = {f"{results['settings']['texts_per_set']} other questions choose the same types": sets, "so do other ways to score": ways}
+    verdicts = {
+        f"{results['settings']['texts_per_set']} other questions choose the same types": sets,
+        "so do other ways to score": ways,
+    }
     return {claim: Found(HELD if held else FAILED) for claim, held in verdicts.items()}
 
 

@@ -38,9 +38,9 @@ def summary(everything: Everything, titles: Mapping[str, str]) -> str:
     return section("\n\n".join(blocks))
 
 
-_OVER_MODELS = """By how much the test loss of PLoP is below the other's, in nats per token ± the standard error; and over
-models, as a random effect (DerSimonian and Laird), with the 95 % interval of Hartung and Knapp: with so few models it
-is wide."""
+_OVER_MODELS = """By how much the test loss of PLoP is below the other's, in nats per token ± the standard error; and
+over models, as a random effect (DerSimonian and Laird), with the 95 % interval of Hartung and Knapp: with so few models
+it is wide."""
 
 _PREDICTORS = """Spearman's ρ of the gain of single types with what would have predicted it (−1 predicts perfectly), and
 over models with a 95 % interval (Fisher's z, random effects):"""
@@ -61,10 +61,11 @@ def _judged(everything: Everything) -> dict[tuple[str, str], dict[str, Found]]:
     """For each program's claims what was found with each model."""
     found: dict[tuple[str, str], dict[str, Found]] = {}
     for program, by_model in everything.items():
-        judge = getattr(import_module(f"experiments.{program}"), "claims", None)
-        for model, results in by_model.items() if judge else ():
-            for claim, one in judge(results).items():
-                found.setdefault((program, claim), {})[model] = one
+        module = import_module(f"experiments.{program}")
+        if hasattr(module, "claims"):
+            for model, results in by_model.items():
+                for claim, one in module.claims(results).items():
+                    found.setdefault((program, claim), {})[model] = one
     return found
 
 
