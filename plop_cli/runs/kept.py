@@ -17,19 +17,20 @@ from plop_cli.runs.rerun import command
 from plop_registry import Opinion, Registry, Run
 
 
-def precision_of(run: Run) -> str:
-    """What the weights of a run were in memory, as opinions of weights are kept by."""
-    return " ".join(filter(None, (run.settings.get("quantization"), run.dtype)))
-
-
 def kept(run: Run, registry: Registry) -> dict[str, Opinion]:
     """By method, in the order in which they are shown; NFN first. What another version of plop computed is no answer.
 
     Args: `run`, with its modules.
     """
-    of_weights = registry.opinions.of_weights(run.model_revision, precision_of(run))
-    known = {opinion.method: opinion for opinion in of_run(run)} | registry.opinions.of_run(run.id) | of_weights
+    known = {opinion.method: opinion for opinion in of_run(run)} | registry.opinions.of_run(run.id)
+    known |= kept_of_weights(run.model_revision, run.settings.get("quantization"), run.dtype, registry)
     return {key: known[key] for key, method in METHODS.items() if method.current(known.get(key))}
+
+
+def kept_of_weights(revision: str, quantization: str | None, dtype: str, registry: Registry) -> dict[str, Opinion]:
+    """By method, what the registry knows of the weights of a revision as they are in memory."""
+    known = registry.opinions.of_weights(revision, " ".join(filter(None, (quantization, dtype))))
+    return {key: opinion for key, opinion in known.items() if key in METHODS and METHODS[key].current(opinion)}
 
 
 def wanted(method: str, run: Run, registry: Registry) -> Opinion:

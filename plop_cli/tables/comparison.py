@@ -106,7 +106,8 @@ def _legend(comparison: Comparison) -> Iterator[str]:
         method = METHODS[comparison.signal]
         end = "lowest" if method.lowest else "highest"
         yield (
-            f"{CHOSEN} {method.name} would adapt these, the {end}. Signed: the difference  to {comparison.baseline.name}; these values have no standard errors."
+            f"{CHOSEN} {method.name} would adapt these, the {end}. Signed: the difference to "
+            f"{comparison.baseline.name}; these values have no standard errors."
         )
         yield from (f"Mind: {note}." for note in comparison.notes)
         return
