@@ -36,7 +36,7 @@ _OF_COMMAND = {
     "doctor": "doctor",
     "registry status": "status",
 }
-_OF_OPTION = {"--list-modules": "modules", "--sql": "answer", "--full": "run"}
+_OF_OPTION = {"--list-modules": "modules", "--sql": "answer", "--full": "run", "--against": "against"}
 
 
 def form_of(words: Sequence[str]) -> str:
