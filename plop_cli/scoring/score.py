@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 
 import torch
 from torch import nn
@@ -26,6 +27,7 @@ from plop_cli.network.hooks import evaluating
 from plop_cli.network.modules import LinearModule, linear_modules
 from plop_cli.network.offload import counted_reads, execution_device, is_offloaded
 from plop_cli.network.parts import in_parts
+from plop_cli.opinions.activations import Watcher
 from plop_cli.placement.refused import left_out, refused, trainable
 from plop_cli.processes import ALONE, Group
 from plop_cli.scoring.batches import Batch, On, Tokens, batches, default_budget, tokenize
@@ -58,6 +60,7 @@ def score(
     skip_bad: bool = False,
     until: float | None = None,
     rule: Rule = PLOP,
+    opinions: bool = False,
     progress: Progress | None = None,
     group: Group = ALONE,
 ) -> NFNScores:
@@ -78,6 +81,7 @@ def score(
         include: towers of a multimodal model to score too, such as "vision", where texts run through them.
         until, rule: stop early: look after 8, 16, 32, … texts, and score no more once the set that `rule` chooses is
             the same in this share of resamples. The scores are those of the texts so far; `warnings` says so.
+        opinions: look at what EVA and ShortGPT look at too, in the same pass; it is then in `opinions` of the scores.
         group: processes that share the texts (`processes.join`); each is given all, and gets all scores.
 
     Raises PlopError where nothing can be scored: no texts, no tokens, no linear module, a text too long for the model.
@@ -97,6 +101,7 @@ def score(
             skip_bad=skip_bad,
             until=until,
             rule=rule,
+            opinions=opinions,
             progress=progress,
             group=group,
         )
@@ -116,6 +121,7 @@ def _scored(
     skip_bad: bool,
     until: float | None,
     rule: Rule,
+    opinions: bool,
     progress: Progress | None,
     group: Group,
 ) -> NFNScores:
@@ -131,13 +137,16 @@ def _scored(
     meter = Meter(samples=len(texts), columns=columns_of_parts(modules)[-1].stop, device=device)
     ends = looks(len(texts), until) if until else [(len(texts), 0.0)]
     budget = batch_tokens or default_budget(device, width=_width(modules) if is_offloaded(model) else 0)
-    texts_pass = _Pass(forward(model, include), meter, device, budget, tokenizer.pad_token_id or 0, group, progress)
+    watcher = Watcher(model, modules) if opinions else None
+    watched = watcher.watching() if watcher else nullcontext()
+    pad = tokenizer.pad_token_id or 0
+    texts_pass = _Pass(forward(model, include), meter, watcher, device, budget, pad, group, progress)
     texts_pass.deal(tokens, [end for end, _ in ends])
     with evaluating(model), counted_reads(model) as read:
         with group.together():  # the denominator of NFN: what comes out of a random input
             sizes = input_sizes(modules, lambda: texts_pass.run_alone(next(filter(None, tokens.ids))))
             probed = Operators(modules, dtype, seed=seed, sizes=sizes)
-        with probed.at_first_forwards(), meter.watching(modules, probed.biases):
+        with probed.at_first_forwards(), meter.watching(modules, probed.biases), watched:
             for end, enough in ends:
                 totals, misfits = texts_pass.up_to(end)
                 measure = measured(modules, probed.of(totals[2]), totals, misfits, texts[:end])
@@ -163,6 +172,7 @@ def _scored(
             *map(left_out, untrainable),
         ),
         parts=measure.parts,
+        opinions=watcher.opinions(group) if watcher else (),
         matrix=measure.matrix,
         confidence=confidence,
         tokens=tokens.number(end),
@@ -209,13 +219,14 @@ class _Pass:
         self,
         run: Forward,
         meter: Meter,
+        watcher: Watcher | None,
         device: torch.device,
         budget: int,
         pad: int,
         group: Group,
         progress: Progress | None,
     ) -> None:
-        self._run, self._meter, self._device = run, meter, device
+        self._run, self._meter, self._watcher, self._device = run, meter, watcher, device
         self._budget, self._pad = budget, pad
         self._group, self._progress = group, progress
         self._ids: list[list[int]] = []
@@ -251,7 +262,11 @@ class _Pass:
 
     def _step(self, batch: Batch) -> None:
         here = batch.to(self._device)
-        with self._meter.batch(here.rows + self._start, here.counted):
+        rows = here.rows + self._start
+        with (
+            self._meter.batch(rows, here.counted),
+            self._watcher.batch(rows, here.counted) if self._watcher else nullcontext(),
+        ):
             self._run(here.input_ids, here.mask)
 
 

@@ -1,0 +1,129 @@
+"""How far the first directions of a module's inputs explain their variance, from a sketch that costs little.
+
+    sketch = Sketch.of(576)
+    for z in batches:                       # (tokens, features)
+        sketch = sketch.after(z)
+    explained([sketch.state()], rank=16)    # 0.51
+
+S = Σ (z − μ)(z − μ)ᵀ, features × features, is too dear to add up: for some models more than the forward itself. Of S
+alone S Q is added up, with fewer columns than features, and what S does in their space is told from it (Nyström;
+Tropp, Yurtsever, Udell and Cevher 2017, Algorithm 3). Q begins at random and is taken anew from S Q whenever twice as
+many tokens were seen, which is a step of the power iteration. What S was until then is kept as rows B with S ≈ BᵀB.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+WIDTH = 64
+"""Columns of Q: four for each of the 16 directions that are asked for."""
+
+_SHIFT = 1e-6
+"""Of the mean eigenvalue: what products in float32 are off by, and keeps the factorisations from failing."""
+
+
+class State(NamedTuple):
+    """What a sketch knows: S ≈ rowsᵀ rows, its trace, and of how many tokens with which mean. float64, on the CPU."""
+
+    tokens: int
+    mean: Tensor
+    trace: float
+    rows: Tensor
+
+
+@dataclass(frozen=True)
+class Sketch:
+    """Of the inputs so far: mean (features,), trace of S, Q and S Q (features, width). On the inputs' device."""
+
+    tokens: int
+    mean: Tensor
+    trace: Tensor
+    Q: Tensor
+    SQ: Tensor
+    fresh: int = 0
+    """How many tokens there were when Q was taken."""
+
+    @classmethod
+    def of(cls, features: int, device: torch.device | str = "cpu") -> Sketch:
+        """Of no inputs yet."""
+        Q = _random(features, min(features, WIDTH)).to(device)
+        return cls(0, Q.new_zeros(features), Q.new_zeros(()), Q, torch.zeros_like(Q))
+
+    def after(self, z: Tensor) -> Sketch:
+        """The sketch of these inputs (tokens, features) too; this one stays what it is."""
+        if not len(z):
+            return self
+        z = z.float()
+        if not self.tokens:
+            self = replace(self, Q=_orthonormal(self._plus(z).SQ, self.Q))
+        added = self._plus(z)
+        return added if added.tokens < 2 * self.fresh else added._renewed()
+
+    def state(self) -> State:
+        """What is known by now."""
+        mean, trace = self.mean.double().cpu(), float(self.trace)
+        return State(self.tokens, mean, trace, self._rows())
+
+    def _plus(self, z: Tensor) -> Sketch:
+        number, tokens = len(z), self.tokens + len(z)
+        mean = z.mean(dim=0)
+        zQ = z @ self.Q
+        moved = math.sqrt(self.tokens * number / tokens) * (mean - self.mean)  # Chan, Golub and LeVeque 1979
+        SQ = torch.addmm(self.SQ, z.mT, zQ - zQ.mean(dim=0)).addr_(moved, moved @ self.Q)
+        spread = torch.linalg.vector_norm(z).square() - number * mean.square().sum() + moved.square().sum()
+        mean = torch.lerp(self.mean, mean, number / tokens)
+        return replace(self, tokens=tokens, mean=mean, trace=self.trace + spread, SQ=SQ)
+
+    def _renewed(self) -> Sketch:
+        """With Q from S Q."""
+        rows, Q = self._rows().to(self.Q), _orthonormal(self.SQ, self.Q)
+        return replace(self, Q=Q, SQ=rows.mT @ (rows @ Q), fresh=self.tokens)
+
+    def _rows(self) -> Tensor:
+        """B, (width, features): S ≈ BᵀB = S Q (Qᵀ S Q)⁻¹ Qᵀ S."""
+        Q, SQ = self.Q.double().cpu(), self.SQ.double().cpu()
+        core = Q.mT @ SQ
+        core = (core + core.mT) / 2
+        core.diagonal().add_(_SHIFT * core.diagonal().mean())
+        factor, failed = torch.linalg.cholesky_ex(core)
+        if failed:  # there is no variance, or NaN
+            return SQ.mT * math.nan if not SQ.isfinite().all() else SQ.mT * 0
+        return torch.linalg.solve_triangular(factor, SQ.mT, upper=False)
+
+
+def explained(states: Sequence[State], rank: int) -> float:
+    """The share of the variance that the first `rank` directions explain, of all inputs that the states are of.
+
+    NaN where there is no variance, or the inputs were not finite.
+    """
+    tokens = sum(state.tokens for state in states)
+    mean = sum(state.tokens * state.mean for state in states) / tokens
+    apart = [math.sqrt(state.tokens) * (state.mean - mean)[None] for state in states]
+    rows = torch.cat([*(state.rows for state in states), *apart])
+    trace = sum(state.trace for state in states) + float(sum(row.square().sum() for row in apart))
+    if not trace > 0 or not rows.isfinite().all():
+        return math.nan
+    variances = torch.linalg.eigvalsh(rows @ rows.mT).flip(0).clamp(min=0)
+    return min(1.0, float(variances[:rank].sum()) / trace)
+
+
+def _orthonormal(Y: Tensor, instead: Tensor) -> Tensor:
+    """Orthonormal columns that span those of Y, by Cholesky; `instead` where Y has none."""
+    wide = Y.double().cpu()
+    gram = wide.mT @ wide
+    gram.diagonal().add_(1e-12 * gram.diagonal().mean())
+    factor, failed = torch.linalg.cholesky_ex(gram)
+    return instead if failed else torch.linalg.solve_triangular(factor.mT, wide, upper=True, left=False).to(Y)
+
+
+@cache
+def _random(features: int, width: int) -> Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return torch.linalg.qr(torch.randn(features, width, generator=generator)).Q
