@@ -5,7 +5,7 @@
         model(input_ids)
     eva, influence = watcher.opinions()
 
-EVA is taken of every second token of a text, block influence of all; padding, and what is not scored, is in neither.
+EVA is taken of every fourth token of a text, block influence of all; padding, and what is not scored, is in neither.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from plop_registry import ModuleValue, Opinion, Skipped
 RANK = 16
 """Directions whose share of the variance is taken: a usual rank of adapters, and plop's default."""
 
-EVERY = 2
+EVERY = 4
 """One token in so many is looked at for the variance of inputs."""
 
 
@@ -73,16 +73,12 @@ class _Tokens:
         self._flat = mask.flatten().nonzero()[:, 0]
         self._length_first = mask.T.flatten().nonzero()[:, 0]
 
-    def of(self, values: Tensor) -> Tensor | None:
-        """Those of the values (…, features) that count, (tokens, features); None where they are not by token."""
-        shape = [n for n in values.shape[:-1] if n > 1]
-        if shape in ([n for n in self._mask.shape if n > 1], [self._mask.numel()]):
-            at = self._flat
-        elif shape == [n for n in self._mask.T.shape if n > 1]:
-            at = self._length_first
-        else:
-            return None
-        return values.flatten(0, -2)[at.to(values.device)]
+    def among(self, shape: torch.Size) -> Tensor | None:
+        """The places of those that count, among values of this shape, flattened; None where they are not by token."""
+        wide = [n for n in shape if n > 1]
+        if wide in ([n for n in self._mask.shape if n > 1], [self._mask.numel()]):
+            return self._flat
+        return self._length_first if wide == [n for n in self._mask.T.shape if n > 1] else None
 
 
 class _Inputs:
@@ -157,11 +153,11 @@ class _Inputs:
         if owner != column:
             return
         self._last = (weakref.ref(z), z._version, column)
-        if (counted := self._tokens.of(z)) is None:
+        if (at := self._tokens.among(z.shape[:-1])) is None:
             self._against[column] = "it is not called with one input per token"
             return
         known = self._pending.get(column) or self._sketches.get(column) or Sketch.of(z.shape[-1], z.device)
-        self._pending[column] = known.after(counted)
+        self._pending[column] = known.after(z.flatten(0, -2).index_select(0, at.to(z.device)))
 
 
 class _Blocks:
@@ -233,14 +229,14 @@ class _Blocks:
             self._against[name] = "it does not take hidden states and give them back"
         elif x._version != version:
             self._against[name] = "it changes the hidden states that it is given in place"
-        elif (before := self._tokens.of(x)) is None or (behind := self._tokens.of(y)) is None:
+        elif (at := self._tokens.among(x.shape[:-1])) is None:
             self._against[name] = "its hidden states are not one per token"
         else:
-            before, behind = before.float(), behind.float()
-            norms = torch.linalg.vector_norm(before, dim=-1) * torch.linalg.vector_norm(behind, dim=-1)
+            x, y = x.float(), y.float()
+            norms = (torch.linalg.vector_norm(x, dim=-1) * torch.linalg.vector_norm(y, dim=-1)).flatten()
+            norms, products = (each[at.to(x.device)] for each in (norms, torch.linalg.vecdot(x, y).flatten()))
             counted = norms != 0  # NaN stays, to be found
-            distance = 1 - torch.linalg.vecdot(before, behind) / norms
-            sums = torch.stack([torch.where(counted, distance, 0).sum(), counted.sum()]).double()
+            sums = torch.stack([torch.where(counted, 1 - products / norms, 0).sum(), counted.sum()]).double()
             self._pending[name] = self._pending[name] + sums if name in self._pending else sums
 
 

@@ -22,8 +22,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-WIDTH = 64
-"""Columns of Q: four for each of the 16 directions that are asked for."""
+WIDTH = 48
+"""Columns of Q: three for each of the 16 directions that are asked for."""
+
+RENEWED = 4
+"""Times the tokens after which Q is taken anew."""
 
 _SHIFT = 1e-6
 """Of the mean eigenvalue: what products in float32 are off by, and keeps the factorisations from failing."""
@@ -40,13 +43,17 @@ class State(NamedTuple):
 
 @dataclass(frozen=True)
 class Sketch:
-    """Of the inputs so far: mean (features,), trace of S, Q and S Q (features, width). On the inputs' device."""
+    """Of the inputs so far, on their device, moved by `origin`, the mean of the first ones, so that float32 will do.
 
-    tokens: int
-    mean: Tensor
-    trace: Tensor
+    `total` (features,) is their sum, `squares` that of their squared norms, `SQ` the sum of z zᵀQ, (features, width).
+    """
+
     Q: Tensor
     SQ: Tensor
+    origin: Tensor
+    total: Tensor
+    squares: Tensor
+    tokens: int = 0
     fresh: int = 0
     """How many tokens there were when Q was taken."""
 
@@ -54,7 +61,8 @@ class Sketch:
     def of(cls, features: int, device: torch.device | str = "cpu") -> Sketch:
         """Of no inputs yet."""
         Q = _random(features, min(features, WIDTH)).to(device)
-        return cls(0, Q.new_zeros(features), Q.new_zeros(()), Q, torch.zeros_like(Q))
+        nothing = Q.new_zeros(features)
+        return cls(Q, torch.zeros_like(Q), nothing, nothing, Q.new_zeros(()))
 
     def after(self, z: Tensor) -> Sketch:
         """The sketch of these inputs (tokens, features) too; this one stays what it is."""
@@ -62,40 +70,45 @@ class Sketch:
             return self
         z = z.float()
         if not self.tokens:
+            self = replace(self, origin=z.mean(dim=0), fresh=len(z))
             self = replace(self, Q=_orthonormal(self._plus(z).SQ, self.Q))
         added = self._plus(z)
-        return added if added.tokens < 2 * self.fresh else added._renewed()
+        return added if added.tokens < RENEWED * self.fresh else added._renewed()
 
     def state(self) -> State:
-        """What is known by now."""
-        mean, trace = self.mean.double().cpu(), float(self.trace)
-        return State(self.tokens, mean, trace, self._rows())
+        """What is known by now; of no tokens nothing."""
+        mean, number = self.total.double().cpu() / max(1, self.tokens), self.tokens
+        trace = float(self.squares) - number * float(mean.square().sum())
+        return State(number, self.origin.double().cpu() + mean, trace, self._rows())
 
     def _plus(self, z: Tensor) -> Sketch:
-        number, tokens = len(z), self.tokens + len(z)
-        mean = z.mean(dim=0)
-        zQ = z @ self.Q
-        moved = math.sqrt(self.tokens * number / tokens) * (mean - self.mean)  # Chan, Golub and LeVeque 1979
-        SQ = torch.addmm(self.SQ, z.mT, zQ - zQ.mean(dim=0)).addr_(moved, moved @ self.Q)
-        spread = torch.linalg.vector_norm(z).square() - number * mean.square().sum() + moved.square().sum()
-        mean = torch.lerp(self.mean, mean, number / tokens)
-        return replace(self, tokens=tokens, mean=mean, trace=self.trace + spread, SQ=SQ)
+        z = z - self.origin
+        return replace(
+            self,
+            SQ=torch.addmm(self.SQ, z.mT, z @ self.Q),
+            total=self.total + z.sum(dim=0),
+            squares=self.squares + torch.linalg.vector_norm(z).square(),
+            tokens=self.tokens + len(z),
+        )
 
     def _renewed(self) -> Sketch:
         """With Q from S Q."""
         rows, Q = self._rows().to(self.Q), _orthonormal(self.SQ, self.Q)
-        return replace(self, Q=Q, SQ=rows.mT @ (rows @ Q), fresh=self.tokens)
+        SQ = rows.mT @ (rows @ Q) + torch.outer(self.total, self.total @ Q) / self.tokens
+        return replace(self, Q=Q, SQ=SQ, fresh=self.tokens)
 
     def _rows(self) -> Tensor:
         """B, (width, features): S ≈ BᵀB = S Q (Qᵀ S Q)⁻¹ Qᵀ S."""
-        Q, SQ = self.Q.double().cpu(), self.SQ.double().cpu()
+        Q, SQ, total = (each.double().cpu() for each in (self.Q, self.SQ, self.total))
+        SQ = SQ - torch.outer(total, total @ Q) / max(1, self.tokens)
         core = Q.mT @ SQ
         core = (core + core.mT) / 2
         core.diagonal().add_(_SHIFT * core.diagonal().mean())
         factor, failed = torch.linalg.cholesky_ex(core)
         if failed:  # there is no variance, or NaN
-            return SQ.mT * math.nan if not SQ.isfinite().all() else SQ.mT * 0
-        return torch.linalg.solve_triangular(factor, SQ.mT, upper=False)
+            return SQ.mT * 0
+        rows: Tensor = torch.linalg.solve_triangular(factor, SQ.mT, upper=False)
+        return rows
 
 
 def explained(states: Sequence[State], rank: int) -> float:
@@ -120,10 +133,14 @@ def _orthonormal(Y: Tensor, instead: Tensor) -> Tensor:
     gram = wide.mT @ wide
     gram.diagonal().add_(1e-12 * gram.diagonal().mean())
     factor, failed = torch.linalg.cholesky_ex(gram)
-    return instead if failed else torch.linalg.solve_triangular(factor.mT, wide, upper=True, left=False).to(Y)
+    if failed:
+        return instead
+    columns: Tensor = torch.linalg.solve_triangular(factor.mT, wide, upper=True, left=False)
+    return columns.to(Y)
 
 
 @cache
 def _random(features: int, width: int) -> Tensor:
     generator = torch.Generator().manual_seed(0)
-    return torch.linalg.qr(torch.randn(features, width, generator=generator)).Q
+    Q: Tensor = torch.linalg.qr(torch.randn(features, width, generator=generator)).Q
+    return Q
