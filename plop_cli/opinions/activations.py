@@ -15,7 +15,7 @@ import time
 import weakref
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -63,6 +63,19 @@ class Watcher:
     def opinions(self, group: Group = ALONE) -> tuple[Opinion, ...]:
         """What both methods say, over the texts of all processes: all have to ask."""
         return self._inputs.opinion(group), self._blocks.opinion(group)
+
+
+class Unasked:
+    """A watcher where nobody asks for opinions: it watches nothing, and has none."""
+
+    def watching(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def batch(self, rows: Tensor, mask: Tensor) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def opinions(self, group: Group = ALONE) -> tuple[Opinion, ...]:
+        return ()
 
 
 class _Tokens:

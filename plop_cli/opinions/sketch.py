@@ -71,7 +71,7 @@ class Sketch:
         z = z.float()
         if not self.tokens:
             self = replace(self, origin=z.mean(dim=0), fresh=len(z))
-            self = replace(self, Q=_orthonormal(self._plus(z).SQ, self.Q))
+            self = replace(self, Q=_turned(self.Q, self._plus(z).SQ))
         added = self._plus(z)
         return added if added.tokens < RENEWED * self.fresh else added._renewed()
 
@@ -93,7 +93,7 @@ class Sketch:
 
     def _renewed(self) -> Sketch:
         """With Q from S Q."""
-        rows, Q = self._rows().to(self.Q), _orthonormal(self.SQ, self.Q)
+        rows, Q = self._rows().to(self.Q), _turned(self.Q, self.SQ)
         SQ = rows.mT @ (rows @ Q) + torch.outer(self.total, self.total @ Q) / self.tokens
         return replace(self, Q=Q, SQ=SQ, fresh=self.tokens)
 
@@ -127,16 +127,14 @@ def explained(states: Sequence[State], rank: int) -> float:
     return min(1.0, float(variances[:rank].sum()) / trace)
 
 
-def _orthonormal(Y: Tensor, instead: Tensor) -> Tensor:
-    """Orthonormal columns that span those of Y, by Cholesky; `instead` where Y has none."""
-    wide = Y.double().cpu()
-    gram = wide.mT @ wide
-    gram.diagonal().add_(1e-12 * gram.diagonal().mean())
-    factor, failed = torch.linalg.cholesky_ex(gram)
-    if failed:
-        return instead
+def _turned(Q: Tensor, SQ: Tensor) -> Tensor:
+    """Orthonormal columns that span those of S Q, by Cholesky; where that has fewer directions, some of Q too."""
+    wide = SQ.double().cpu() + _SHIFT * SQ.norm().item() * Q.double().cpu()
+    factor, failed = torch.linalg.cholesky_ex(wide.mT @ wide)
+    if failed:  # there is no variance, or NaN
+        return Q
     columns: Tensor = torch.linalg.solve_triangular(factor.mT, wide, upper=True, left=False)
-    return columns.to(Y)
+    return columns.to(Q)
 
 
 @cache

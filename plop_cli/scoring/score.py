@@ -10,7 +10,6 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 
 import torch
 from torch import nn
@@ -27,7 +26,7 @@ from plop_cli.network.hooks import evaluating
 from plop_cli.network.modules import LinearModule, linear_modules
 from plop_cli.network.offload import counted_reads, execution_device, is_offloaded
 from plop_cli.network.parts import in_parts
-from plop_cli.opinions.activations import Watcher
+from plop_cli.opinions.activations import Unasked, Watcher
 from plop_cli.placement.refused import left_out, refused, trainable
 from plop_cli.processes import ALONE, Group
 from plop_cli.scoring.batches import Batch, On, Tokens, batches, default_budget, tokenize
@@ -137,8 +136,7 @@ def _scored(
     meter = Meter(samples=len(texts), columns=columns_of_parts(modules)[-1].stop, device=device)
     ends = looks(len(texts), until) if until else [(len(texts), 0.0)]
     budget = batch_tokens or default_budget(device, width=_width(modules) if is_offloaded(model) else 0)
-    watcher = Watcher(model, modules) if opinions else None
-    watched = watcher.watching() if watcher else nullcontext()
+    watcher = Watcher(model, modules) if opinions else Unasked()
     pad = tokenizer.pad_token_id or 0
     texts_pass = _Pass(forward(model, include), meter, watcher, device, budget, pad, group, progress)
     texts_pass.deal(tokens, [end for end, _ in ends])
@@ -146,7 +144,7 @@ def _scored(
         with group.together():  # the denominator of NFN: what comes out of a random input
             sizes = input_sizes(modules, lambda: texts_pass.run_alone(next(filter(None, tokens.ids))))
             probed = Operators(modules, dtype, seed=seed, sizes=sizes)
-        with probed.at_first_forwards(), meter.watching(modules, probed.biases), watched:
+        with probed.at_first_forwards(), meter.watching(modules, probed.biases), watcher.watching():
             for end, enough in ends:
                 totals, misfits = texts_pass.up_to(end)
                 measure = measured(modules, probed.of(totals[2]), totals, misfits, texts[:end])
@@ -172,7 +170,7 @@ def _scored(
             *map(left_out, untrainable),
         ),
         parts=measure.parts,
-        opinions=watcher.opinions(group) if watcher else (),
+        opinions=watcher.opinions(group),
         matrix=measure.matrix,
         confidence=confidence,
         tokens=tokens.number(end),
@@ -219,7 +217,7 @@ class _Pass:
         self,
         run: Forward,
         meter: Meter,
-        watcher: Watcher | None,
+        watcher: Watcher | Unasked,
         device: torch.device,
         budget: int,
         pad: int,
@@ -263,10 +261,7 @@ class _Pass:
     def _step(self, batch: Batch) -> None:
         here = batch.to(self._device)
         rows = here.rows + self._start
-        with (
-            self._meter.batch(rows, here.counted),
-            self._watcher.batch(rows, here.counted) if self._watcher else nullcontext(),
-        ):
+        with self._meter.batch(rows, here.counted), self._watcher.batch(rows, here.counted):
             self._run(here.input_ids, here.mask)
 
 
