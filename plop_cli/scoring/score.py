@@ -137,8 +137,7 @@ def _scored(
     ends = looks(len(texts), until) if until else [(len(texts), 0.0)]
     budget = batch_tokens or default_budget(device, width=_width(modules) if is_offloaded(model) else 0)
     watcher = Watcher(model, modules) if opinions else Unasked()
-    pad = tokenizer.pad_token_id or 0
-    texts_pass = _Pass(forward(model, include), meter, watcher, device, budget, pad, group, progress)
+    texts_pass = _Pass(forward(model, include), meter, watcher, device, budget, tokenizer.pad_token_id, group, progress)
     texts_pass.deal(tokens, [end for end, _ in ends])
     with evaluating(model), counted_reads(model) as read:
         with group.together():  # the denominator of NFN: what comes out of a random input
@@ -158,17 +157,12 @@ def _scored(
     types, module_scores, confidence = summarize(kept, measure.matrix, exclude=untrainable, seed=seed)
     fitted = texts_pass.fitting.budget
     course = Course(len(texts), end, sum(tokens.cut[:end]), max_length, budget, fitted, until, decided, read())
+    warnings = (*course.warnings(), *tokens.warnings(end), *measure.fit.warnings, *untold)
     return NFNScores(
         types=types,
         modules=module_scores,
         skipped=(*skipped, *measure.fit.left_out),
-        warnings=(
-            *course.warnings(),
-            *tokens.warnings(end),
-            *measure.fit.warnings,
-            *untold,
-            *map(left_out, untrainable),
-        ),
+        warnings=(*warnings, *map(left_out, untrainable)),
         parts=measure.parts,
         opinions=watcher.opinions(group),
         matrix=measure.matrix,
@@ -220,12 +214,12 @@ class _Pass:
         watcher: Watcher | Unasked,
         device: torch.device,
         budget: int,
-        pad: int,
+        pad: int | None,
         group: Group,
         progress: Progress | None,
     ) -> None:
         self._run, self._meter, self._watcher, self._device = run, meter, watcher, device
-        self._budget, self._pad = budget, pad
+        self._budget, self._pad = budget, pad or 0
         self._group, self._progress = group, progress
         self._ids: list[list[int]] = []
         self._answers: list[list[bool]] | None = None
