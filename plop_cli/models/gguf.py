@@ -11,9 +11,11 @@ was parsed here: plain Python values, and tensors that are read when they are as
 from __future__ import annotations
 
 import mmap
+import os
 import struct
 from collections import OrderedDict
 from collections.abc import Callable, Container, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache, lru_cache
@@ -27,7 +29,8 @@ from plop_cli.errors import PlopError
 
 _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 _STRING, _ARRAY = 8, 9
-_AT_ONCE = 1 << 18
+_PLAIN = {"F16": "<f2", "F32": "<f4", "F64": "<f8", "I8": "i1", "I16": "<i2", "I32": "<i4", "I64": "<i8"}
+_AT_ONCE = 1 << int(os.environ.get("AT","18"))
 """How many values are dequantized at once: what fits into a CPU's caches."""
 
 
@@ -56,21 +59,22 @@ class Tensor:
         return int(np.prod(self.shape, dtype=np.int64))
 
     @property
-    def data(self) -> np.ndarray[Any, Any]:
-        """The raw values or blocks, read now and kept by nobody: rows × columns, of bytes where they are quantized."""
-        from gguf.quants import quant_shape_to_byte_shape
+    def data(self) -> Tensor:
+        """What `dequantize` is given: this, of which it reads some rows at a time."""
+        return self
 
-        kind = {"F16": "<f2", "F32": "<f4", "F64": "<f8", "I8": "i1", "I16": "<i2", "I32": "<i4", "I64": "<i8"}
-        rows = self.shape[::-1]
-        dtype = kind.get(self.tensor_type.name)
-        with self.path.open("rb") as stream:
-            stream.seek(self.data_offset)
-            content = np.fromfile(stream, np.uint8, self.n_bytes)
-        if len(content) < self.n_bytes:
+    @property
+    def n_rows(self) -> int:
+        return self.n_elements // self.shape[0] if self.n_elements else 0
+
+    def rows(self, start: int, end: int) -> np.ndarray[Any, Any]:
+        """The raw values or blocks of some rows, read now and kept by nobody: of bytes where they are quantized."""
+        dtype, size = _PLAIN.get(self.tensor_type.name, "u1"), self.n_bytes // self.n_rows
+        at, length = self.data_offset + start * size, (end - start) * size
+        content = np.fromfile(self.path, np.uint8, length, offset=at)
+        if len(content) < length:
             raise PlopError(f"{self.path} became shorter while it was read; run the command again")
-        if dtype is None:
-            return content.reshape(quant_shape_to_byte_shape(rows, self.tensor_type))
-        return content.view(dtype).reshape(rows)
+        return content.view(dtype).reshape(end - start, -1)
 
 
 @dataclass(frozen=True)
@@ -190,19 +194,31 @@ class _Fresh(np.ndarray[Any, Any]):
         return super().__array_function__(func, types, args, kwargs)
 
 
-def dequantize(data: np.ndarray[Any, Any], kind: Any) -> np.ndarray[Any, Any]:
-    """`gguf.dequantize` to the bit, a few rows at once: quickly, and no second copy of a large tensor is ever there."""
-    from gguf.quants import dequantize, quant_shape_from_byte_shape
+def dequantize(data: Tensor, kind: Any) -> np.ndarray[Any, Any]:
+    """`gguf.dequantize` to the bit, of some rows at once on each core: quickly, and of nothing is there a second copy."""
+    from gguf.quants import dequantize
 
-    if data.dtype != np.uint8:
-        return np.asarray(dequantize(data, kind)).view(_Fresh)
-    shape = quant_shape_from_byte_shape(data.shape, kind)
-    rows, out = data.reshape(-1, data.shape[-1]), np.empty((data.size // data.shape[-1], shape[-1]), np.float32)
-    some = _in_torch(kind) or dequantize
-    step = max(1, _AT_ONCE // shape[-1])
-    for start in range(0, len(rows), step):
-        out[start : start + step] = some(rows[start : start + step], kind).reshape(-1, shape[-1])
-    return out.reshape(shape).view(_Fresh)
+    some, out = _in_torch(kind) or dequantize, np.empty((data.n_rows, data.shape[0]), np.float32)
+
+    def fill(start: int) -> None:
+        end = min(start + step, data.n_rows)
+        out[start:end] = some(data.rows(start, end), kind).reshape(end - start, -1)
+
+    step = max(1, _AT_ONCE // data.shape[0])
+    with _one_thread(), ThreadPoolExecutor(os.cpu_count()) as pool:
+        list(pool.map(fill, range(0, data.n_rows, step)))
+    return out.reshape(data.shape[::-1]).view(_Fresh)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Inside, torch's threads are no more than ours: for rows as few as these they would mostly wait for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _in_torch(kind: Any) -> Callable[[np.ndarray[Any, Any], Any], np.ndarray[Any, Any]] | None:
