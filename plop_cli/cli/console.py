@@ -9,7 +9,8 @@ import re
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
-from typing import Any
+from contextvars import ContextVar
+from typing import Any, Literal
 
 import typer
 from rich.console import Console, ConsoleOptions, RenderableType
@@ -17,6 +18,7 @@ from rich.segment import Segment
 from rich.text import Text
 
 from plop_cli.printable import printable
+from plop_cli.progress import watched
 
 
 class _Printable(Console):
@@ -33,12 +35,17 @@ class _Printable(Console):
 
 def out() -> Console:
     """stdout, made anew for each use, so that it is the stream of now. What users named is shown as it is written."""
-    return _Printable(highlight=False, markup=False, emoji=False)
+    return _Printable(highlight=False, markup=False, emoji=False, color_system=_colours())
 
 
 def err() -> Console:
     """stderr."""
-    return _Printable(stderr=True, highlight=False, markup=False, emoji=False)
+    return _Printable(stderr=True, highlight=False, markup=False, emoji=False, color_system=_colours())
+
+
+def _colours() -> Literal["auto"] | None:
+    """None with $NO_COLOR: then there is neither bold nor dim either."""
+    return None if os.environ.get("NO_COLOR") else "auto"
 
 
 def say(text: str) -> None:
@@ -53,9 +60,34 @@ def silence() -> Iterator[None]:
         yield
 
 
+_quiet: ContextVar[bool] = ContextVar("quiet", default=False)
+
+
+def is_quiet() -> bool:
+    """Whether nobody wants to know how it goes."""
+    return _quiet.get()
+
+
+@contextmanager
+def quietly() -> Iterator[None]:
+    """Inside nothing is noted and no progress shown. Warnings stay: a number may be less than it seems."""
+    before = _quiet.set(True)
+    try:
+        with watched(lambda *_: None):
+            yield
+    finally:
+        _quiet.reset(before)
+
+
+def tell(text: str) -> None:
+    """Say what was done, on stderr."""
+    if not is_quiet():
+        typer.echo(printable(text), err=True)
+
+
 def note(text: str) -> None:
     """Say what a user would not guess, on stderr."""
-    typer.echo(f"note: {printable(text)}", err=True)
+    tell(f"note: {text}")
 
 
 def warn(text: str) -> None:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from plop_registry.frame import to_frame as to_frame
     from plop_registry.location import default_url as default_url
     from plop_registry.matrix import SampleMatrix as SampleMatrix
+    from plop_registry.opinions import ModuleValue as ModuleValue
+    from plop_registry.opinions import Opinion as Opinion
     from plop_registry.races import Entry as Entry
     from plop_registry.races import Lap as Lap
     from plop_registry.races import Race as Race
@@ -39,6 +41,8 @@ _HOME = {
     "Former": "revisions",
     "Lap": "races",
     "ModuleScore": "runs",
+    "ModuleValue": "opinions",
+    "Opinion": "opinions",
     "PartScore": "runs",
     "Race": "races",
     "Registry": "store",
@@ -60,6 +64,8 @@ __all__ = [
     "Former",
     "Lap",
     "ModuleScore",
+    "ModuleValue",
+    "Opinion",
     "PartScore",
     "Race",
     "Registry",

@@ -184,6 +184,27 @@ class RevisionRow(Base, table=True):
     former_adapter: str | None = None
 
 
+class WeightOpinionRow(Base, table=True):
+    """What a method says of the weights of this revision at this precision: a packed `Opinion`."""
+
+    __tablename__ = "weight_opinions"
+
+    model_revision: str = Field(primary_key=True)
+    precision: str = Field(primary_key=True)
+    method: str = Field(primary_key=True)
+    packed: bytes = Field(sa_type=LargeBinary)
+
+
+class RunOpinionRow(Base, table=True):
+    """What a method says of the activations of a run: a packed `Opinion`."""
+
+    __tablename__ = "run_opinions"
+
+    run: int = Field(primary_key=True, foreign_key="runs.number", ondelete="CASCADE")
+    method: str = Field(primary_key=True)
+    packed: bytes = Field(sa_type=LargeBinary)
+
+
 class RaceRow(Base, table=True):
     """A race; `number` is what the tables below refer to, `id` is the hash that people see.
 
@@ -256,4 +277,5 @@ def _table(row: type[Base]) -> Table:
 META, MODELS, TASKS, RUNS = _table(MetaRow), _table(ModelRow), _table(TaskRow), _table(RunRow)
 TYPE_SCORES, MODULE_SCORES, SAMPLE_MATRICES = _table(TypeRow), _table(ModuleRow), _table(MatrixRow)
 ANATOMIES, REVISIONS = _table(AnatomyRow), _table(RevisionRow)
+WEIGHT_OPINIONS, RUN_OPINIONS = _table(WeightOpinionRow), _table(RunOpinionRow)
 RACES, ENTRIES, LAPS = _table(RaceRow), _table(EntryRow), _table(LapRow)

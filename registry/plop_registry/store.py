@@ -24,6 +24,7 @@ from plop_registry.anatomy import Anatomy
 from plop_registry.errors import RegistryError
 from plop_registry.matrix import SampleMatrix
 from plop_registry.opened import Opened
+from plop_registry.opinionstore import Opinions
 from plop_registry.racestore import Races, add_line
 from plop_registry.references import candidates, damaged, meant
 from plop_registry.revisions import Revisions
@@ -221,14 +222,16 @@ class Registry(Opened):
         return added, known
 
     def check(self) -> list[str]:
-        """What is wrong with the file, each run and each race, a line for each problem; empty when all is well."""
+        """What is wrong with the file, each run, race and opinion, a line for each problem; empty when all is well."""
+        from plop_registry.opiniontables import OpinionTables
         from plop_registry.racetables import RaceTables
         from plop_registry.verify import problems_of
 
         with self._reading() as reader:
             if reader is None:
                 return []
-            return [*reader.damage(), *problems_of(reader), *RaceTables(reader.connection).problems()]
+            kinds = RaceTables(reader.connection), OpinionTables(reader.connection)
+            return [*reader.damage(), *problems_of(reader), *(line for kind in kinds for line in kind.problems())]
 
     @cached_property
     def races(self) -> Races:
@@ -239,6 +242,11 @@ class Registry(Opened):
     def revisions(self) -> Revisions:
         """The names that revisions of weights had before."""
         return Revisions(self._connected)
+
+    @cached_property
+    def opinions(self) -> Opinions:
+        """What other methods say of weights and of runs."""
+        return Opinions(self._connected)
 
     @contextmanager
     def query(self, sql: str, *, timeout: float = 60.0) -> Iterator[Answer]:

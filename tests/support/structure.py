@@ -19,7 +19,7 @@ ORDER = (
     ("method",),
     ("texts", "network"),
     ("models", "placement"),
-    ("scoring", "checking"),
+    ("scoring", "checking", "opinions"),
     ("runs",),
     ("comparison", "racing"),
     ("tables", "report"),

@@ -1,0 +1,1 @@
+"""Second opinions: where other methods would put adapters, beside PLoP."""
