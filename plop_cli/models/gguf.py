@@ -30,8 +30,9 @@ from plop_cli.errors import PlopError
 _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 _STRING, _ARRAY = 8, 9
 _PLAIN = {"F16": "<f2", "F32": "<f4", "F64": "<f8", "I8": "i1", "I16": "<i2", "I32": "<i4", "I64": "<i8"}
-_AT_ONCE = 1 << int(os.environ.get("AT","18"))
+_AT_ONCE = 1 << 18
 """How many values are dequantized at once: what fits into a CPU's caches."""
+_Q5_0, _Q5_1 = 6, 7
 
 
 class Field(NamedTuple):
@@ -222,7 +223,9 @@ def _one_thread() -> Iterator[None]:
 
 
 def _in_torch(kind: Any) -> Callable[[np.ndarray[Any, Any], Any], np.ndarray[Any, Any]] | None:
-    """The same arithmetic on all cores, as transformers has it for most kinds of blocks; None for the others."""
+    """The same arithmetic in torch, of which transformers has most kinds of blocks; None for kinds that nobody has."""
+    if int(kind) in (_Q5_0, _Q5_1):
+        return _five_bits
     try:
         from transformers.integrations.gguf.dequant import GGML_BLOCK, dequantize
     except ImportError:  # an older transformers
@@ -230,6 +233,26 @@ def _in_torch(kind: Any) -> Callable[[np.ndarray[Any, Any], Any], np.ndarray[Any
     if int(kind) not in GGML_BLOCK:
         return None
     return lambda rows, kind: np.asarray(dequantize(torch.from_numpy(rows), int(kind)))
+
+
+@cache
+def _fifth_bits() -> torch.Tensor:
+    """For each byte, what its eight bits add to eight values: 0 or 16, of a byte each, packed into an int64."""
+    bits = torch.arange(256, dtype=torch.uint8)[:, None] >> torch.arange(8, dtype=torch.uint8) & 1
+    return (bits << 4).view(torch.int64).flatten()
+
+
+def _five_bits(rows: np.ndarray[Any, Any], kind: Any) -> np.ndarray[Any, Any]:
+    """Q5_0 and Q5_1: blocks of 32 values, with a scale, in Q5_1 a least value, the fifth bits, and two times 16 nibbles."""
+    least = int(kind) == _Q5_1
+    blocks = torch.from_numpy(rows.reshape(-1, 24 if least else 22))
+    first = 4 if least else 2
+    nibbles = blocks[:, first + 4 :]
+    values = torch.cat([nibbles & 15, nibbles >> 4], 1)
+    values |= _fifth_bits()[blocks[:, first : first + 4].long()].view(torch.uint8)
+    half = blocks[:, :first].view(torch.float16).float()
+    scaled = half[:, :1] * (values if least else values.view(torch.int8) - 16)
+    return (scaled + half[:, 1:] if least else scaled).numpy()
 
 
 def _plain(metadata: Metadata, whole: Container[str]) -> dict[str, Any]:

@@ -60,6 +60,9 @@ def load(source: ModelSource, loading: Loading) -> tuple[torch.nn.Module, PreTra
         place = _tokenizer_of(source, folder)
         gguf_file = source.gguf_file if place == folder else None
         tokenizer = pretrained(AutoTokenizer, place, trusted=trusted, gguf_file=gguf_file, local_files_only=offline)
+        import os
+        if os.environ.get("TR"):
+            from plop_cli.models.memory import trim; trim()
         kind = _auto_class(folder, source, loading)
         model, report = pretrained(
             kind,
