@@ -18,7 +18,7 @@ from collections.abc import Callable, Container, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -187,28 +187,56 @@ class _Parser:
 
 
 class _Fresh(np.ndarray[Any, Any]):
-    """An array that nobody else holds: transformers copies what it is given, and this needs no copy."""
+    """An array that nobody else holds: transformers copies what it is given, and this needs no copy.
+
+    Of uint16 it holds the bits of 16-bit floats, as NumPy knows no bfloat16. They can be moved about; arithmetic on
+    them is refused.
+    """
 
     def __array_function__(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
         if func is np.copy:
             return np.ascontiguousarray(args[0]).view(np.ndarray)
-        return super().__array_function__(func, types, args, kwargs)
+        result = super().__array_function__(func, types, args, kwargs)
+        return result.view(_Fresh) if isinstance(result, np.ndarray) else result
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        if self.dtype == np.uint16:
+            raise TypeError(f"{ufunc.__name__} is not for weights that are rounded already")
+        plain = (each.view(np.ndarray) if isinstance(each, _Fresh) else each for each in inputs)
+        return getattr(ufunc, method)(*plain, **kwargs)
 
 
-def dequantize(data: Tensor, kind: Any) -> np.ndarray[Any, Any]:
-    """`gguf.dequantize` to the bit, of some rows at once on each core: quickly, and of nothing is there a second copy."""
+class _Torch:
+    """torch, for transformers' older reader: arrays of uint16 are what `_Fresh` says."""
+
+    def __init__(self, dtype: torch.dtype) -> None:
+        self._dtype = dtype
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(torch, name)
+
+    def from_numpy(self, array: np.ndarray[Any, Any]) -> torch.Tensor:
+        return torch.from_numpy(array).view(self._dtype) if array.dtype == np.uint16 else torch.from_numpy(array)
+
+
+def dequantize(data: Tensor, kind: Any, dtype: torch.dtype = torch.float32) -> np.ndarray[Any, Any]:
+    """`gguf.dequantize` to the bit, of some rows at once on each core: quickly, and of nothing is there a second copy.
+
+    What is quantized is rounded at once where `dtype` has 16 bits. Norms, which transformers computes with, never are.
+    """
     from gguf.quants import dequantize
 
-    some, out = _in_torch(kind) or dequantize, np.empty((data.n_rows, data.shape[0]), np.float32)
+    some, rounded = _in_torch(kind) or dequantize, dtype.itemsize == 2 and data.tensor_type.name not in _PLAIN
+    out = torch.empty((data.n_rows, data.shape[0]), dtype=dtype if rounded else torch.float32)
 
     def fill(start: int) -> None:
         end = min(start + step, data.n_rows)
-        out[start:end] = some(data.rows(start, end), kind).reshape(end - start, -1)
+        out[start:end] = torch.from_numpy(np.asarray(some(data.rows(start, end), kind)).reshape(end - start, -1))
 
     step = max(1, _AT_ONCE // data.shape[0])
     with _one_thread(), ThreadPoolExecutor(os.cpu_count()) as pool:
         list(pool.map(fill, range(0, data.n_rows, step)))
-    return out.reshape(data.shape[::-1]).view(_Fresh)
+    return (out.view(torch.uint16) if rounded else out).numpy().reshape(data.shape[::-1]).view(_Fresh)
 
 
 @contextmanager
@@ -268,8 +296,11 @@ def _plain(metadata: Metadata, whole: Container[str]) -> dict[str, Any]:
 
 
 @contextmanager
-def read_once() -> Iterator[None]:
-    """Inside, transformers and gguf read what `metadata_of` parsed; afterwards they are as they were."""
+def read_once(dtype: torch.dtype = torch.float32) -> Iterator[None]:
+    """Inside, transformers and gguf read what `metadata_of` parsed; afterwards they are as they were.
+
+    Args: `dtype`, what the weights are wanted in.
+    """
     import gguf
     from transformers import modeling_gguf_pytorch_utils as older
 
@@ -278,7 +309,8 @@ def read_once() -> Iterator[None]:
 
     substitutes: list[tuple[Any, str, Any]] = [
         (gguf, "GGUFReader", read),
-        (gguf, "dequantize", dequantize),
+        (gguf, "dequantize", partial(dequantize, dtype=dtype)),
+        (older, "torch", _Torch(dtype)),
         (gguf, "get_tensor_name_map", cache(gguf.get_tensor_name_map)),
         (older, "_gguf_parse_value", lambda value, types: value),
     ]
