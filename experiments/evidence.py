@@ -35,6 +35,7 @@ PROGRAMS = (
     "layers",
     "stability",
     "peers",
+    "tenth",
 )
 """In the order of the paper's claims."""
 
@@ -61,7 +62,7 @@ def results_of_page(name: str) -> list[Results]:
     demo, *others = (RESULTS / f"{name}.json"), *sorted(RESULTS.glob(f"{name}.*[!k].json"))
     quick = RESULTS / f"{name}.quick.json"
     files = [demo if demo.exists() else quick, *(file for file in others if file != quick)]
-    return [json.loads(file.read_text()) for file in files]
+    return [json.loads(file.read_text()) for file in files if file.exists()]
 
 
 def write_figures(charts: Mapping[str, alt.TopLevelMixin], results: Results) -> None:
@@ -94,10 +95,9 @@ def page() -> str:
         for results in by_model.values():
             write_figures(program.draw(results), results)
             section = program.tell(results)
+            titles[name] = section.partition("\n")[0].removeprefix("## ")
             if results.get("model", DEMO) != DEMO:
                 section = titled(section, called(results))
-            else:
-                titles[name] = section.partition("\n")[0].removeprefix("## ")
             sections.append(section.replace("\n\n", f"\n\n{QUICK}", 1) if results["quick"] else section)
     full = {name: {m: r for m, r in by_model.items() if not r["quick"]} for name, by_model in everything.items()}
     return "\n".join([INTRODUCTION, summary(full, titles), *sections])
