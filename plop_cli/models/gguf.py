@@ -222,11 +222,12 @@ class _Torch:
 def dequantize(data: Tensor, kind: Any, dtype: torch.dtype = torch.float32) -> np.ndarray[Any, Any]:
     """`gguf.dequantize` to the bit, of some rows at once on each core: quickly, and of nothing is there a second copy.
 
-    What is quantized is rounded at once where `dtype` has 16 bits. Norms, which transformers computes with, never are.
+    Quantized matrices are rounded at once where `dtype` has 16 bits; norms, which transformers computes with, are not.
     """
     from gguf.quants import dequantize
 
-    some, rounded = _in_torch(kind) or dequantize, dtype.itemsize == 2 and data.tensor_type.name not in _PLAIN
+    some = _in_torch(kind) or dequantize
+    rounded = dtype.itemsize == 2 and len(data.shape) > 1 and data.tensor_type.name not in _PLAIN
     out = torch.empty((data.n_rows, data.shape[0]), dtype=dtype if rounded else torch.float32)
 
     def fill(start: int) -> None:
@@ -271,7 +272,7 @@ def _fifth_bits() -> torch.Tensor:
 
 
 def _five_bits(rows: np.ndarray[Any, Any], kind: Any) -> np.ndarray[Any, Any]:
-    """Q5_0 and Q5_1: blocks of 32 values, with a scale, in Q5_1 a least value, the fifth bits, and two times 16 nibbles."""
+    """Q5_0 and Q5_1: blocks of 32 values with a scale, in Q5_1 a least value, the fifth bits, and 16 nibbles twice."""
     least = int(kind) == _Q5_1
     blocks = torch.from_numpy(rows.reshape(-1, 24 if least else 22))
     first = 4 if least else 2
