@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from plop_cli.errors import PlopError
@@ -78,6 +79,32 @@ def ask(repo: str, revision: str | None, kind: Literal["model", "dataset"]) -> A
     except (OfflineModeIsEnabled, HTTPError, OSError):
         line.dead = True
         return None
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Whether the hub answers: `problem` says what is wrong, and is empty where nothing is or it was not asked."""
+
+    endpoint: str
+    switched_off: bool
+    problem: str = ""
+    logged_in: bool = False
+
+
+def answer(timeout: float = 3.0) -> Answer:
+    """Ask the hub once whether it is there, for `timeout` seconds at most; not where $HF_HUB_OFFLINE is set."""
+    from huggingface_hub import constants, get_session, get_token
+    from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]  # its HTTP library's base class
+
+    if constants.HF_HUB_OFFLINE:
+        return Answer(constants.ENDPOINT, switched_off=True)
+    says("asking the hub whether it is there")
+    try:
+        status = get_session().head(constants.ENDPOINT, timeout=timeout).status_code
+    except (HTTPError, OSError, ValueError):  # ValueError: an endpoint that is no URL
+        return Answer(constants.ENDPOINT, switched_off=False, problem="gives no answer")
+    problem = f"answers with {status}" if status >= 400 else ""
+    return Answer(constants.ENDPOINT, switched_off=False, problem=problem, logged_in=get_token() is not None)
 
 
 @contextmanager

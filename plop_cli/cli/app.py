@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Annotated, Any
 
@@ -21,8 +21,10 @@ from plop_cli.cli import registry, streams
 from plop_cli.cli.check import check
 from plop_cli.cli.compare import compare
 from plop_cli.cli.console import fail, say, silence, warnings_of
+from plop_cli.cli.doctor import doctor
 from plop_cli.cli.env import env
 from plop_cli.cli.export import export
+from plop_cli.cli.groups import Commands
 from plop_cli.cli.history import history
 from plop_cli.cli.import_ import import_
 from plop_cli.cli.race import race
@@ -37,7 +39,6 @@ from plop_cli.cli.tasks import tasks
 from plop_cli.errors import PlopError
 from plop_cli.hub import Line, through
 from plop_cli.processes import rank
-from plop_cli.progress import says
 from plop_cli.version import __version__
 from plop_registry import RegistryError
 
@@ -91,14 +92,20 @@ class _Boundary(TyperGroup):
             ctx.fail(f"there is no command {args[0]!r}; did you mean {_INSTEAD[args[0]]!r}?")
         return super().resolve_command(ctx, args)
 
+    def _settings(self, given: Sequence[str]) -> Mapping[str, Any]:
+        """What is set. What is broken keeps neither help nor those from their work that say what is wrong."""
+        try:
+            return settings(self)
+        except PlopError:
+            if given[:1] in (["env"], ["doctor"]) or {"-h", "--help"} & {*given}:
+                return {}
+            raise
+
     def invoke(self, ctx: Any) -> Any:
         alone = _behind_the_first() if rank() else nullcontext()
         with alone, status_line(), through(Line()), warnings_of("plop_registry"):
             try:
-                says("starting")
-                # A broken file keeps neither help nor `plop env` from saying what is wrong.
-                given = [*ctx._protected_args, *ctx.args]
-                found = {} if given[:1] == ["env"] or {"-h", "--help"} & {*given} else settings(self)
+                found = self._settings([*ctx._protected_args, *ctx.args])
                 ctx.default_map = defaults(found)
                 return super().invoke(ctx)
             except typer.BadParameter as error:
@@ -110,7 +117,7 @@ class _Boundary(TyperGroup):
                 raise typer.Exit(1) from None
 
 
-app = typer.Typer(
+app = Commands(
     cls=_Boundary,
     no_args_is_help=True,
     rich_markup_mode="rich",
@@ -133,11 +140,15 @@ def _plop(
 
 
 # In the order of the help, which is that of use.
-_COMMANDS: tuple[Callable[..., None], ...]
-_COMMANDS = (score, recommend, check, race, compare, report, history, show, rm, export, import_, tasks, env)
-for _command in _COMMANDS:
-    app.command(_command.__name__.removesuffix("_"))(_command)
-app.add_typer(registry.commands, name="registry")
+_COMMANDS: Mapping[str, Sequence[Callable[..., None]]] = {
+    "Where adapters go": (score, recommend, check, race),
+    "What was scored": (history, show, compare, report, export, import_, rm),
+    "plop itself": (tasks, env, doctor),
+}
+for _panel, _some in _COMMANDS.items():
+    for _command in _some:
+        app.command(_command.__name__.removesuffix("_"), rich_help_panel=_panel)(_command)
+app.add_typer(registry.commands, name="registry", rich_help_panel="What was scored")
 
 
 def main() -> None:

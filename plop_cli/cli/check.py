@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from plop_cli.cli import completion, options
+from plop_cli.cli import completion, options, panels
 from plop_cli.cli.console import note, out, print_json
 from plop_cli.errors import PlopError
 from plop_cli.models.options import Loading
@@ -43,26 +43,26 @@ def check(
     ] = None,
     model: Annotated[
         str | None,
-        typer.Option(
+        panels.what(
             "--model",
             "-m",
             autocompletion=completion.models,
             help="As everywhere; a config.json is enough. Default: what CONFIG names.",
         ),
     ] = None,
-    trainer: Annotated[str | None, typer.Option("--trainer", help="Whose config it is. Default: found out.")] = None,
-    targets: Annotated[str | None, typer.Option(metavar="NAME,...", help="Targets by hand instead of CONFIG.")] = None,
-    target_regex: Annotated[str | None, typer.Option(metavar="REGEX", help="A regex instead.")] = None,
-    all_linear: Annotated[bool, typer.Option("--all-linear", help="PEFT's all-linear instead.")] = False,
-    rank: Annotated[int, typer.Option("--rank", "-r", min=1, help="Of targets by hand.")] = 16,
-    serve: Annotated[list[Server] | None, typer.Option("--serve", help="What shall load it; repeatable.")] = None,
-    strict: Annotated[bool, typer.Option("--strict", help="Exit 3 where there are warnings.")] = False,
-    fix: Annotated[bool, typer.Option("--fix", help="Write CONFIG anew, mended; with -o.")] = False,
+    trainer: Annotated[str | None, panels.what("--trainer", help="Whose config it is. Default: found out.")] = None,
+    targets: Annotated[str | None, panels.what(metavar="NAME,...", help="Targets by hand instead of CONFIG.")] = None,
+    target_regex: Annotated[str | None, panels.what(metavar="REGEX", help="A regex instead.")] = None,
+    all_linear: Annotated[bool, panels.what("--all-linear", help="PEFT's all-linear instead.")] = False,
+    rank: Annotated[int, panels.what("--rank", "-r", min=1, help="Of targets by hand.")] = 16,
+    serve: Annotated[list[Server] | None, panels.what("--serve", help="What shall load it; repeatable.")] = None,
+    strict: Annotated[bool, panels.output("--strict", help="Exit 3 where there are warnings.")] = False,
+    fix: Annotated[bool, panels.output("--fix", help="Write CONFIG anew, mended; with -o.")] = False,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Where --fix writes.", show_default=False)
+        Path | None, panels.output("--output", "-o", metavar="FILE", help="Where --fix writes.", show_default=False)
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Overwrite FILE.")] = False,
-    format: Annotated[Format, typer.Option("--format", "-f", help="How to print it.")] = Format.table,
+    force: Annotated[bool, panels.output("--force", help="Overwrite FILE.")] = False,
+    format: Annotated[Format, panels.output("--format", "-f", help="How to print it.")] = Format.table,
     revision: options.Revision = None,
     trust_remote_code: options.TrustRemoteCode = False,
 ) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from plop_cli.cli import completion
+from plop_cli.cli import completion, panels
 from plop_cli.cli.console import fail, note
 from plop_cli.cli.filters import Filters, RegistryOption
 from plop_cli.cli.filters import filters as filter_options
@@ -40,16 +40,16 @@ def compare(
         ),
     ] = None,
     by: Annotated[
-        Axis | None, typer.Option(help="Choose the runs that fit the filters: the newest for each of these.")
+        Axis | None, panels.what(help="Choose the runs that fit the filters: the newest for each of these.")
     ] = None,
     *,
     filters: Filters,
     baseline: Annotated[
-        str | None, typer.Option(metavar="RUN", help="What the others are compared to: an id or a column's name.")
+        str | None, panels.what(metavar="RUN", help="What the others are compared to: an id or a column's name.")
     ] = None,
     fail_on: Annotated[
         list[str] | None,
-        typer.Option(
+        panels.what(
             parser=_condition,
             metavar="changed|nfn:X",
             help="Exit 3 where a run's placement is not the baseline's, or an NFN differs by more than X.",

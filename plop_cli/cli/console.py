@@ -9,6 +9,7 @@ import re
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextvars import ContextVar
 from typing import Any
 
 import typer
@@ -17,6 +18,7 @@ from rich.segment import Segment
 from rich.text import Text
 
 from plop_cli.printable import printable
+from plop_cli.progress import watched
 
 
 class _Printable(Console):
@@ -53,9 +55,34 @@ def silence() -> Iterator[None]:
         yield
 
 
+_quiet: ContextVar[bool] = ContextVar("quiet", default=False)
+
+
+def is_quiet() -> bool:
+    """Whether nobody wants to know how it goes."""
+    return _quiet.get()
+
+
+@contextmanager
+def quietly() -> Iterator[None]:
+    """Inside nothing is noted and no progress shown. Warnings stay: a number may be less than it seems."""
+    before = _quiet.set(True)
+    try:
+        with watched(lambda *_: None):
+            yield
+    finally:
+        _quiet.reset(before)
+
+
+def tell(text: str) -> None:
+    """Say what was done, on stderr."""
+    if not is_quiet():
+        typer.echo(printable(text), err=True)
+
+
 def note(text: str) -> None:
     """Say what a user would not guess, on stderr."""
-    typer.echo(f"note: {printable(text)}", err=True)
+    tell(f"note: {text}")
 
 
 def warn(text: str) -> None:

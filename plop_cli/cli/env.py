@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from plop_cli.cli import panels
 from plop_cli.cli.console import print_json, say
 from plop_cli.cli.filters import RegistryOption
 from plop_cli.cli.settings import Setting, settings
@@ -25,7 +26,7 @@ _VARIABLES = ("CUDA_VISIBLE_DEVICES", "HF_ENDPOINT", "HF_HOME", "HF_HUB_OFFLINE"
 
 def env(
     context: typer.Context,
-    json: Annotated[bool, typer.Option("--json", help="As one JSON object.")] = False,
+    json: Annotated[bool, panels.output("--json", help="As one JSON object.")] = False,
     registry: RegistryOption = None,
 ) -> None:
     """Print versions, memory, the registry and the settings, for a bug report; no secrets."""
@@ -33,10 +34,10 @@ def env(
         "plop": __version__,
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "packages": {name: _version(name) for name in _PACKAGES},
+        "packages": {name: version(name) for name in _PACKAGES},
         "machine": _machine(),
         "registry": _registry(registry),
-        "environment": {name: _masked(os.environ[name]) for name in _VARIABLES if name in os.environ},
+        "environment": {name: masked(os.environ[name]) for name in _VARIABLES if name in os.environ},
         "settings": _settings(context.find_root().command),
     }
     if json:
@@ -57,7 +58,8 @@ def _lines(name: str, value: Any) -> Iterator[str]:
         yield f"{name}: {value}"
 
 
-def _version(package: str) -> str | None:
+def version(package: str) -> str | None:
+    """The version of an installed package, None of another."""
     from importlib import metadata  # takes 20 ms, which completion would wait for
 
     try:
@@ -91,21 +93,26 @@ def _registry(url: str | None) -> dict[str, Any]:
 
 def _settings(group: Any) -> dict[str, Any]:
     try:
-        return dict(_flat(settings(group)))
+        return set_here(group)
     except PlopError as error:
         return {"error": str(error)}
+
+
+def set_here(group: Any) -> dict[str, dict[str, Any]]:
+    """Every setting's value and where it is from, by "command.option". PlopError for what is no setting."""
+    return dict(_flat(settings(group)))
 
 
 def _flat(found: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
     for name, each in found.items():
         if isinstance(each, Setting):
-            shown = _masked(each.value) if isinstance(each.value, str) else each.value
+            shown = masked(each.value) if isinstance(each.value, str) else each.value
             yield before + name, {"value": shown, "from": each.origin}
         else:
             yield from _flat(each, f"{before}{name}.")
 
 
-def _masked(text: str) -> str:
+def masked(text: str) -> str:
     """Without what could be a password: all of a URL between its scheme and its host, and its parameters."""
     scheme, is_url, rest = text.partition("://")
     if not is_url:

@@ -6,8 +6,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
+from plop_cli.cli import panels
+from plop_cli.cli.console import tell
 from plop_cli.cli.filters import Filters, Limit, RegistryOption
 from plop_cli.cli.filters import filters as filter_options
 from plop_cli.cli.groups import expanding
@@ -22,12 +22,14 @@ class Kind(StrEnum):
 
 @expanding(filters=filter_options)
 def export(
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="Where to write.", show_default=False)],
+    output: Annotated[
+        Path, panels.output("--output", "-o", metavar="FILE", help="Where to write.", show_default=False)
+    ],
     filters: Filters,
     limit: Limit = None,
     format: Annotated[
         Kind | None,
-        typer.Option(
+        panels.output(
             "--format",
             "-f",
             help="Default: what FILE ends in. jsonl holds everything and can be imported; csv and parquet have a row "
@@ -48,4 +50,4 @@ def export(
     with Registry(registry) as store:
         count, races = write_runs(store, output, filters, limit=limit, kind=format and format.value, force=overwrite)
     also = f" and {counted(races, 'race')}" if races else ""
-    typer.echo(f"{output}: {count} runs{also}", err=True)
+    tell(f"{output}: {count} runs{also}")

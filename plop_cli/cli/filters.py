@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from plop_cli.cli import completion
+from plop_cli.cli import completion, panels
 
 _LARGEST = 2**31 - 1
 """No number of runs, texts or tokens is larger, and every library takes it."""
@@ -54,12 +54,10 @@ def _moment(text: str, of_day: time) -> datetime:
         ) from None
 
 
-Limit = Annotated[
-    int | None, typer.Option("--limit", "-n", parser=whole(1), metavar="N", help="The newest runs alone.")
-]
+Limit = Annotated[int | None, panels.runs("--limit", "-n", parser=whole(1), metavar="N", help="The newest runs alone.")]
 RegistryOption = Annotated[
     str | None,
-    typer.Option("--registry", help="Path or URL of the registry. Default: $PLOP_REGISTRY, else your data folder's."),
+    panels.output("--registry", help="Path or URL of the registry. Default: $PLOP_REGISTRY, else your data folder's."),
 ]
 Filters = Mapping[str, Any]
 """Each filter by its name in `Registry.runs`; None does not count."""
@@ -68,7 +66,7 @@ Filters = Mapping[str, Any]
 def filters(
     model: Annotated[
         str | None,
-        typer.Option(
+        panels.runs(
             "--model",
             metavar="GLOB",
             autocompletion=completion.models,
@@ -77,7 +75,7 @@ def filters(
     ] = None,
     task: Annotated[
         str | None,
-        typer.Option(
+        panels.runs(
             "--task",
             "-t",
             metavar="GLOB",
@@ -86,20 +84,20 @@ def filters(
         ),
     ] = None,
     revision: Annotated[
-        str | None, typer.Option("--revision", metavar="GLOB", help="Revisions: a label, or how a hash begins.")
+        str | None, panels.runs("--revision", metavar="GLOB", help="Revisions: a label, or how a hash begins.")
     ] = None,
     since: Annotated[
         datetime | None,
-        typer.Option("--since", parser=_since, metavar="TIME", help="A date, a time, or an age like 7d."),
+        panels.runs("--since", parser=_since, metavar="TIME", help="A date, a time, or an age like 7d."),
     ] = None,
     until: Annotated[
-        datetime | None, typer.Option("--until", parser=_until, metavar="TIME", help="Likewise, inclusive.")
+        datetime | None, panels.runs("--until", parser=_until, metavar="TIME", help="Likewise, inclusive.")
     ] = None,
     type: Annotated[
-        str | None, typer.Option("--type", metavar="GLOB", help="Module types; runs that have none are left out.")
+        str | None, panels.runs("--type", metavar="GLOB", help="Module types; runs that have none are left out.")
     ] = None,
-    name: Annotated[str | None, typer.Option("--name", metavar="GLOB", help="What runs were called.")] = None,
-    note: Annotated[str | None, typer.Option("--note", metavar="GLOB", help="What was noted of them.")] = None,
+    name: Annotated[str | None, panels.runs("--name", metavar="GLOB", help="What runs were called.")] = None,
+    note: Annotated[str | None, panels.runs("--note", metavar="GLOB", help="What was noted of them.")] = None,
 ) -> Filters:
     """The options that say which runs a command is about."""
     names = {"model": model, "task": task, "revision": revision, "type": type, "name": name, "note": note}

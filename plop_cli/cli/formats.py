@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from enum import StrEnum
 from typing import Annotated
 
-import typer
 from rich.console import RenderableType
 
+from plop_cli.cli import panels
 from plop_cli.cli.console import out, print_json, print_rows, shows_unicode
 from plop_cli.tables.rows import Row, to_csv, to_jsonl, to_markdown
 
@@ -21,7 +21,7 @@ class Format(StrEnum):
     md = "md"
 
 
-FormatOption = Annotated[Format, typer.Option("--format", "-f", help="How to print it.")]
+FormatOption = Annotated[Format, panels.output("--format", "-f", help="How to print it.")]
 
 
 def emit(

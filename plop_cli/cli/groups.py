@@ -1,4 +1,4 @@
-"""A parameter of a command that stands for several options.
+"""What commands are made with: a parameter that stands for several options, and `--quiet` for all of them.
 
 def loading(dtype: Dtype = "auto", device: Device = "auto") -> Loading: ...
 
@@ -9,11 +9,39 @@ def score(models: list[str], loading: Loading) -> None: ...      # plop score MO
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from functools import wraps
-from typing import Any
+from typing import Annotated, Any
+
+import typer
+
+from plop_cli.cli import panels
+from plop_cli.cli.console import quietly
+from plop_cli.progress import says
 
 Command = Callable[..., None]
+_Quiet = Annotated[bool, panels.output("--quiet", "-q", help="No progress and no notes; warnings and results stay.")]
+
+
+class Commands(typer.Typer):
+    """A group of commands that list their options by panels, and can be told to be quiet."""
+
+    def command(self, name: str | None = None, **options: Any) -> Callable[[Any], Any]:
+        added = super().command(name, cls=panels.Command, **options)
+        return lambda command: added(_quietable(command))
+
+
+def _quietable(command: Command) -> Command:
+    @wraps(command)
+    def run(*, quiet: bool, **given: Any) -> None:
+        with quietly() if quiet else nullcontext():
+            says("starting")
+            command(**given)
+
+    signature = inspect.signature(command, eval_str=True)
+    quiet = inspect.Parameter("quiet", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=_Quiet)
+    return _signed(run, signature, [*signature.parameters.values(), quiet])
 
 
 def expanding(**groups: Callable[..., Any]) -> Callable[[Command], Command]:
@@ -38,8 +66,12 @@ def expanding(**groups: Callable[..., Any]) -> Callable[[Command], Command]:
             }
             command(**values, **given)
 
-        expanded.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
-        expanded.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-        return expanded
+        return _signed(expanded, signature, parameters)
 
     return expand
+
+
+def _signed(command: Command, signature: inspect.Signature, parameters: Sequence[inspect.Parameter]) -> Command:
+    command.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return command

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from plop_cli.cli import panels
 from plop_cli.cli.console import note
 from plop_cli.cli.filters import Filters, RegistryOption, whole
 from plop_cli.cli.filters import filters as filter_options
@@ -24,18 +25,18 @@ def history(
     filters: Filters,
     limit: Annotated[
         int | None,
-        typer.Option("--limit", "-n", parser=whole(1), metavar="N", help="How many runs at most. Default: 20."),
+        panels.runs("--limit", "-n", parser=whole(1), metavar="N", help="How many runs at most. Default: 20."),
     ] = None,
-    kind: Annotated[Kind, typer.Option(help="What to list: runs, or races.")] = Kind.run,
+    kind: Annotated[Kind, panels.what(help="What to list: runs, or races.")] = Kind.run,
     format: FormatOption = Format.table,
     sql: Annotated[
         str | None,
-        typer.Option(metavar="QUERY", help="A SELECT of your own over runs, type_scores, module_scores and races."),
+        panels.what(metavar="QUERY", help="A SELECT of your own over runs, type_scores, module_scores and races."),
     ] = None,
     timeout: Annotated[
-        float, typer.Option(min=0.001, max=1e6, metavar="SECONDS", help="How long the database may work on --sql.")
+        float, panels.what(min=0.001, max=1e6, metavar="SECONDS", help="How long the database may work on --sql.")
     ] = 60.0,
-    full: Annotated[bool, typer.Option("--full", help="All of each run, modules too, as JSON or JSON lines.")] = False,
+    full: Annotated[bool, panels.output("--full", help="All of each run, modules too, as JSON or JSON lines.")] = False,
     registry: RegistryOption = None,
 ) -> None:
     """List runs, or races, newest first; the runs of one model on one task by checkpoint, the last first.

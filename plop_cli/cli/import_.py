@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from plop_cli.cli.console import tell
 from plop_cli.cli.filters import RegistryOption
 
 
@@ -26,4 +27,4 @@ def import_(
     with Registry(registry) as store:
         for file in files:
             added, known = read_runs(store, file)
-            typer.echo(f"{file}: {added} added, {known} known", err=True)
+            tell(f"{file}: {added} added, {known} known")

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from plop_cli.cli import panels
 from plop_cli.cli.filters import whole
 from plop_cli.models.options import Loading
 
@@ -61,8 +62,8 @@ class Spread(StrEnum):
     auto = "auto"
 
 
-By = Annotated[Rows, typer.Option("--by", help="What the rows of the table are.")]
-Map = Annotated[bool, typer.Option("--map", help="Show the NFN-map too: layers by types.")]
+By = Annotated[Rows, panels.output("--by", help="What the rows of the table are.")]
+Map = Annotated[bool, panels.output("--map", help="Show the NFN-map too: layers by types.")]
 
 
 class On(StrEnum):
@@ -77,21 +78,21 @@ def _decoded(template: str | None) -> str | None:
 
 
 Name = Annotated[
-    str | None, typer.Option("--name", parser=_name, metavar="NAME", help="What to call the run, to find it again.")
+    str | None, panels.output("--name", parser=_name, metavar="NAME", help="What to call the run, to find it again.")
 ]
 Note = Annotated[
-    str | None, typer.Option("--note", parser=_remark, metavar="TEXT", help="What to remember of the run.")
+    str | None, panels.output("--note", parser=_remark, metavar="TEXT", help="What to remember of the run.")
 ]
-Overwrite = Annotated[bool, typer.Option("--overwrite", "--force", help="Replace files that exist.")]
+Overwrite = Annotated[bool, panels.output("--overwrite", "--force", help="Replace files that exist.")]
 Samples = Annotated[
-    int, typer.Option("--samples", "-n", parser=whole(0), metavar="N", help="Texts to draw from each task.")
+    int, panels.texts("--samples", "-n", parser=whole(0), metavar="N", help="Texts to draw from each task.")
 ]
 MaxLength = Annotated[
-    int, typer.Option("--max-length", parser=whole(0), metavar="N", help="Tokens per text; longer texts are cut.")
+    int, panels.texts("--max-length", parser=whole(0), metavar="N", help="Tokens per text; longer texts are cut.")
 ]
 BatchTokens = Annotated[
     int | None,
-    typer.Option(
+    panels.loading(
         "--batch-tokens",
         parser=whole(1),
         metavar="N",
@@ -100,53 +101,55 @@ BatchTokens = Annotated[
 ]
 Confidence = Annotated[
     float,
-    typer.Option("--confidence", min=0.5, max=1.0, help="How sure is sure: in how many resamples the set is the same."),
+    panels.what("--confidence", min=0.5, max=1.0, help="How sure is sure: in how many resamples the set is the same."),
 ]
 Seed = Annotated[
-    int, typer.Option("--seed", parser=whole(0, 2**63 - 1), metavar="N", help="Of the drawn texts and the probes.")
+    int, panels.texts("--seed", parser=whole(0, 2**63 - 1), metavar="N", help="Of the drawn texts and the probes.")
 ]
 Dtype = Annotated[
     DtypeName,
-    typer.Option(
+    panels.loading(
         "--dtype", help="auto: bfloat16 on CUDA, else float32, or the checkpoint's own where that would not fit."
     ),
 ]
-Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1 or mps.")]
-Revision = Annotated[str | None, typer.Option("--revision", help="Branch, tag or commit on the hub, for every MODEL.")]
+Device = Annotated[str, panels.loading("--device", help="auto, cpu, cuda, cuda:1 or mps.")]
+Revision = Annotated[
+    str | None, panels.loading("--revision", help="Branch, tag or commit on the hub, for every MODEL.")
+]
 Column = Annotated[
     str | None,
-    typer.Option("--column", help="Which column of a file or data set is the text, or the conversation."),
+    panels.texts("--column", help="Which column of a file or data set is the text, or the conversation."),
 ]
 Template = Annotated[
     str | None,
-    typer.Option("--template", callback=_decoded, help='Make the text of a row: "{question}\\n{answer}".'),
+    panels.texts("--template", callback=_decoded, help='Make the text of a row: "{question}\\n{answer}".'),
 ]
-OnWhat = Annotated[On, typer.Option("--on", help="answers: score only what the assistant says, or the completion.")]
+OnWhat = Annotated[On, panels.texts("--on", help="answers: score only what the assistant says, or the completion.")]
 SkipBad = Annotated[
     bool,
-    typer.Option("--skip-bad", help="Pass over rows that are no text, and conversations that the template refuses."),
+    panels.texts("--skip-bad", help="Pass over rows that are no text, and conversations that the template refuses."),
 ]
-Chat = Annotated[bool, typer.Option("--chat", help="Wrap each text as a user turn with the chat template.")]
-TrustRemoteCode = Annotated[bool, typer.Option("--trust-remote-code", help="Run the code that a model brings along.")]
-AllowPickle = Annotated[bool, typer.Option("--allow-pickle", help="Load pickled weights, which can run code.")]
+Chat = Annotated[bool, panels.texts("--chat", help="Wrap each text as a user turn with the chat template.")]
+TrustRemoteCode = Annotated[bool, panels.loading("--trust-remote-code", help="Run the code that a model brings along.")]
+AllowPickle = Annotated[bool, panels.loading("--allow-pickle", help="Load pickled weights, which can run code.")]
 Adapter = Annotated[
     str | None,
-    typer.Option("--adapter", help="Folder of a PEFT adapter to merge into MODEL. MODEL may be such a folder too."),
+    panels.loading("--adapter", help="Folder of a PEFT adapter to merge into MODEL. MODEL may be such a folder too."),
 ]
 LoadIn = Annotated[
-    Precision | None, typer.Option("--load-in", help="Quantize the weights with bitsandbytes: nf4 or int8.")
+    Precision | None, panels.loading("--load-in", help="Quantize the weights with bitsandbytes: nf4 or int8.")
 ]
 Offload = Annotated[
     Elsewhere | None,
-    typer.Option("--offload", help="Where weights go that do not fit: main memory (from a GPU), or the disk."),
+    panels.loading("--offload", help="Where weights go that do not fit: main memory (from a GPU), or the disk."),
 ]
 MaxMemory = Annotated[
     str | None,
-    typer.Option(
+    panels.loading(
         "--max-memory", help="What weights may take on the device, such as 2GB. Default: 80% of what is free."
     ),
 ]
-DeviceMap = Annotated[Spread | None, typer.Option("--device-map", help="auto: split each model over all GPUs.")]
+DeviceMap = Annotated[Spread | None, panels.loading("--device-map", help="auto: split each model over all GPUs.")]
 
 
 def loading(

@@ -10,8 +10,8 @@ from typing import Annotated
 import typer
 from rich.live import Live
 
-from plop_cli.cli import completion, options
-from plop_cli.cli.console import err, note
+from plop_cli.cli import completion, options, panels
+from plop_cli.cli.console import err, is_quiet, note
 from plop_cli.cli.filters import RegistryOption
 from plop_cli.cli.formats import Format, FormatOption, emit
 from plop_cli.cli.groups import expanding
@@ -36,7 +36,7 @@ def race(
     ],
     data: Annotated[
         str,
-        typer.Option(
+        panels.what(
             "--data",
             help="What to train on: a file, org/name on the hub, or -. Questions and answers, prompts and completions, "
             "instructions, conversations or texts.",
@@ -44,31 +44,31 @@ def race(
         ),
     ],
     test: Annotated[
-        str | None, typer.Option("--test", help="What to test on. Default: a tenth of --data, which is not trained on.")
+        str | None, panels.what("--test", help="What to test on. Default: a tenth of --data, which is not trained on.")
     ] = None,
     contestants: Annotated[
         str,
-        typer.Option(
+        panels.what(
             metavar="NAME,...",
             help="plop, plop-1, attn, mlp, all, types (q_proj+v_proj), an adapter_config.json, a stored run.",
         ),
     ] = "plop,mlp,attn,all",
     match: Annotated[
         str | None,
-        typer.Option(metavar="STRATEGY:RANK", help="All as large as this. Default: MLP at rank 8 or what follows."),
+        panels.adapters(metavar="STRATEGY:RANK", help="All as large as this. Default: MLP at rank 8 or what follows."),
     ] = None,
     budget: Annotated[
-        str | None, typer.Option(metavar="PARAMETERS", help="As large as fits within these: 20M, 500K.")
+        str | None, panels.adapters(metavar="PARAMETERS", help="As large as fits within these: 20M, 500K.")
     ] = None,
-    rank: Annotated[int | None, typer.Option("--rank", "-r", min=1, help="The same rank for all instead.")] = None,
-    steps: Annotated[int, typer.Option(min=1, help="Of each lap.")] = 60,
-    batch: Annotated[int, typer.Option(min=1, help="Examples a step.")] = 8,
-    seeds: Annotated[int, typer.Option(min=1, help="Laps of each contestant at its learning rate.")] = 3,
-    rates: Annotated[str, typer.Option(help="Learning rates to tune over, or one.")] = "1e-4..2e-3",
-    minutes: Annotated[float | None, typer.Option(help="Begin no lap after these.")] = None,
-    dropout: Annotated[float, typer.Option(help="Of the adapters.")] = 0.0,
-    max_length: Annotated[int, typer.Option(min=2, help="Tokens per example; longer ones are cut.")] = 512,
-    tested: Annotated[int, typer.Option(min=2, help="Test examples at most.")] = 200,
+    rank: Annotated[int | None, panels.adapters("--rank", "-r", min=1, help="The same rank for all instead.")] = None,
+    steps: Annotated[int, panels.training(min=1, help="Of each lap.")] = 60,
+    batch: Annotated[int, panels.training(min=1, help="Examples a step.")] = 8,
+    seeds: Annotated[int, panels.training(min=1, help="Laps of each contestant at its learning rate.")] = 3,
+    rates: Annotated[str, panels.training(help="Learning rates to tune over, or one.")] = "1e-4..2e-3",
+    minutes: Annotated[float | None, panels.training(help="Begin no lap after these.")] = None,
+    dropout: Annotated[float, panels.adapters(help="Of the adapters.")] = 0.0,
+    max_length: Annotated[int, panels.training(min=2, help="Tokens per example; longer ones are cut.")] = 512,
+    tested: Annotated[int, panels.training(min=2, help="Test examples at most.")] = 200,
     format: FormatOption = Format.table,
     loading: Loading,
     registry: RegistryOption = None,
@@ -122,9 +122,9 @@ def race(
 
 @contextmanager
 def _watching() -> Iterator[Watch]:
-    """What shows the laps: a live table on a terminal, a line for each elsewhere."""
+    """What shows the laps: a live table on a terminal, a line for each elsewhere, nothing where nobody wants it."""
     console = err()
-    if not console.is_terminal:
+    if is_quiet() or not console.is_terminal:
         yield _Lines()
         return
     with Live(console=console, transient=True, refresh_per_second=4) as live:

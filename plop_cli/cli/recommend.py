@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from plop_cli.cli import completion, options
+from plop_cli.cli import completion, options, panels
 from plop_cli.cli.cells import scored_cells
 from plop_cli.cli.console import note, out, put, shows_unicode, warn
 from plop_cli.cli.filters import RegistryOption, whole
@@ -70,44 +70,44 @@ def recommend(
     ],
     tasks: Annotated[
         list[str] | None,
-        typer.Option(
+        panels.what(
             "--task", "-t", autocompletion=completion.tasks, help="A task; repeat it for several: then the mean counts."
         ),
     ] = None,
     types: Annotated[
         int | None,
-        typer.Option(
+        panels.what(
             parser=whole(1), metavar="N", help="How many types. Default: the 3 lowest of 6 or more, else half of them."
         ),
     ] = None,
-    below: Annotated[float | None, typer.Option(help="All types with an NFN under this instead.")] = None,
-    invert: Annotated[bool, typer.Option("--invert", help="The highest NFN, not the lowest (PLoP⁻¹).")] = False,
+    below: Annotated[float | None, panels.what(help="All types with an NFN under this instead.")] = None,
+    invert: Annotated[bool, panels.what("--invert", help="The highest NFN, not the lowest (PLoP⁻¹).")] = False,
     targets: Annotated[
-        str | None, typer.Option(metavar="TYPE,...", help="Your own choice of types, to be counted and exported.")
+        str | None, panels.what(metavar="TYPE,...", help="Your own choice of types, to be counted and exported.")
     ] = None,
-    exclude: Annotated[str, typer.Option(metavar="TYPE,...", help="Types that are out of the question.")] = "",
-    by: Annotated[Unit, typer.Option(help="module (experimental) chooses single modules.")] = Unit.type,
+    exclude: Annotated[str, panels.what(metavar="TYPE,...", help="Types that are out of the question.")] = "",
+    by: Annotated[Unit, panels.what(help="module (experimental) chooses single modules.")] = Unit.type,
     rank: Annotated[
-        int | None, typer.Option("--rank", "-r", parser=whole(1), metavar="N", help="Of the adapters. Default: 16.")
+        int | None, panels.adapters("--rank", "-r", parser=whole(1), metavar="N", help="Of the adapters. Default: 16.")
     ] = None,
     match: Annotated[
         str | None,
-        typer.Option(
+        panels.adapters(
             metavar="STRATEGY:RANK",
             help="The rank with as many parameters as plop, plop-1, attn, mlp or all has at RANK: mlp:8.",
         ),
     ] = None,
-    rounding: Annotated[Rounding, typer.Option("--round", help="How --match rounds.")] = Rounding.down,
+    rounding: Annotated[Rounding, panels.adapters("--round", help="How --match rounds.")] = Rounding.down,
     budget: Annotated[
-        str | None, typer.Option(metavar="PARAMETERS", help="The largest rank within these: 20M, 500K.")
+        str | None, panels.adapters(metavar="PARAMETERS", help="The largest rank within these: 20M, 500K.")
     ] = None,
     alpha: Annotated[
-        int | None, typer.Option(parser=whole(1), metavar="N", help="LoRA's alpha. Default: twice the rank.")
+        int | None, panels.adapters(parser=whole(1), metavar="N", help="LoRA's alpha. Default: twice the rank.")
     ] = None,
-    rslora: Annotated[bool, typer.Option("--rslora", help="Rank-stabilised LoRA.")] = False,
+    rslora: Annotated[bool, panels.adapters("--rslora", help="Rank-stabilised LoRA.")] = False,
     formats: Annotated[
         list[Format] | None,
-        typer.Option(
+        panels.output(
             "--format",
             "-f",
             help="What to print: a table (default) or a trainer's config; repeat it for several, with -o DIR.",
@@ -116,17 +116,17 @@ def recommend(
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option(
+        panels.output(
             "--output", "-o", metavar="FILE", help="Write it into a file; several into a folder.", show_default=False
         ),
     ] = None,
     overwrite: options.Overwrite = False,
     approximate: Annotated[
-        bool, typer.Option("--approximate", help="Write what comes nearest where a trainer cannot say the placement.")
+        bool, panels.output("--approximate", help="Write what comes nearest where a trainer cannot say the placement.")
     ] = False,
     run: Annotated[
         list[str] | None,
-        typer.Option(
+        panels.what(
             "--run",
             metavar="RUN",
             autocompletion=completion.runs,
@@ -134,8 +134,8 @@ def recommend(
         ),
     ] = None,
     confidence: options.Confidence = 0.99,
-    scoring: options.Scoring,
     loading: Loading,
+    scoring: options.Scoring,
     registry: RegistryOption = None,
 ) -> None:
     """Say where LoRA adapters go in MODEL for TASK: types, rank, cost, and the config to paste.
@@ -218,7 +218,7 @@ def _scores(model: str, tasks: list[str], runs: list[str], request: Request, reg
         if cell.cached:
             note(f"the scores on {cell.task} are from the registry ({cell.run.id}, {cell.run.samples} texts)")
         for warning in cell.run.warnings:
-            note(warning)
+            warn(warning)
         scored.append(cell.run)
     return [StoredScores(run, registry.matrix(run.id)) for run in scored]
 

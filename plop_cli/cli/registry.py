@@ -11,8 +11,9 @@ import typer
 from plop_cli.cli.console import say
 from plop_cli.cli.filters import RegistryOption
 from plop_cli.cli.formats import Format, FormatOption, emit
+from plop_cli.cli.groups import Commands
 
-commands = typer.Typer(
+commands = Commands(
     no_args_is_help=True,
     rich_markup_mode="rich",
     help="Where the registry is, what it holds, and whether it is sound.",

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from plop_cli.cli import completion
+from plop_cli.cli import completion, panels
 from plop_cli.cli.console import say
 from plop_cli.cli.filters import Filters, Limit, RegistryOption
 from plop_cli.cli.filters import filters as filter_options
@@ -51,17 +51,17 @@ def report(
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option(
+        panels.output(
             "--output", "-o", help="Default: report.html, report.md, or the folder figures.", show_default=False
         ),
     ] = None,
     format: Annotated[
         Format | None,
-        typer.Option("--format", "-f", help="png, svg and pdf write each figure into a folder.", show_default="html"),
+        panels.output("--format", "-f", help="png, svg and pdf write each figure into a folder.", show_default="html"),
     ] = None,
-    title: Annotated[str, typer.Option(help="Default: the model and the task, or how many.")] = "",
-    theme: Annotated[Theme, typer.Option(help="auto is light or dark as the reader's system is.")] = Theme.auto,
-    open: Annotated[bool, typer.Option("--open", help="Show it in the browser.")] = False,
+    title: Annotated[str, panels.output(help="Default: the model and the task, or how many.")] = "",
+    theme: Annotated[Theme, panels.output(help="auto is light or dark as the reader's system is.")] = Theme.auto,
+    open: Annotated[bool, panels.output("--open", help="Show it in the browser.")] = False,
     *,
     filters: Filters,
     limit: Limit = None,

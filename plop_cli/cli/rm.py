@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from plop_cli.cli import completion
+from plop_cli.cli import completion, panels
 from plop_cli.cli.console import err, say
 from plop_cli.cli.filters import Filters, RegistryOption
 from plop_cli.cli.filters import filters as filter_options
@@ -29,8 +29,8 @@ def rm(
     ] = None,
     *,
     filters: Filters,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be removed, and remove nothing.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    dry_run: Annotated[bool, panels.what("--dry-run", help="Show what would be removed, and remove nothing.")] = False,
+    yes: Annotated[bool, panels.what("--yes", "-y", help="Do not ask.")] = False,
     registry: RegistryOption = None,
 ) -> None:
     """Remove runs and races for good, asking first: those that are named, or all runs that fit the filters of history.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Group
 
-from plop_cli.cli import completion, options
+from plop_cli.cli import completion, options, panels
 from plop_cli.cli.cells import scored_cells
 from plop_cli.cli.console import fail, out, warn
 from plop_cli.cli.console import note as remark
@@ -38,37 +38,37 @@ def score(
     ],
     tasks: Annotated[
         list[str] | None,
-        typer.Option(
+        panels.what(
             "--task",
             "-t",
             autocompletion=completion.tasks,
             help="A task; repeat it for several ([bold]plop tasks[/bold] lists them).",
         ),
     ] = None,
+    loading: Loading,
     scoring: options.Scoring,
     until_decided: Annotated[
         bool,
-        typer.Option(
+        panels.what(
             "--until-decided",
             help="Stop once the recommended set is sure, after 8, 16, 32, … texts, --samples at most.",
         ),
     ] = False,
     confidence: options.Confidence = 0.99,
-    loading: Loading,
     include: Annotated[
         list[str] | None,
-        typer.Option(metavar="TOWER", help="Score this tower of a multimodal model too (vision), if texts reach it."),
+        panels.what(metavar="TOWER", help="Score this tower of a multimodal model too (vision), if texts reach it."),
     ] = None,
+    format: FormatOption = Format.table,
+    json: Annotated[bool, panels.output("--json", help="The same as --format json.")] = False,
     nfn_map: options.Map = False,
     by: options.By = options.Rows.type,
-    format: FormatOption = Format.table,
-    json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
     list_modules: Annotated[
-        bool, typer.Option("--list-modules", help="Show what would be scored and what not; no weights are loaded.")
+        bool, panels.what("--list-modules", help="Show what would be scored and what not; no weights are loaded.")
     ] = False,
     registry: RegistryOption = None,
     rescore: Annotated[
-        bool, typer.Option("--rescore", "--force", help="Score anew what the registry already has.")
+        bool, panels.what("--rescore", "--force", help="Score anew what the registry already has.")
     ] = False,
     name: options.Name = None,
     note: options.Note = None,

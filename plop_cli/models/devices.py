@@ -17,7 +17,7 @@ def resolve_device(device: str) -> str:
 
     Raises PlopError for a device that is not here.
     """
-    if device == "cpu" or (device == "auto" and not _accelerator_possible()):
+    if device == "cpu" or (device == "auto" and not accelerator_possible()):
         return "cpu"
     import torch
 
@@ -30,7 +30,7 @@ def resolve_device(device: str) -> str:
     return device
 
 
-def _accelerator_possible() -> bool:
+def accelerator_possible() -> bool:
     """Whether torch could find a GPU: on Linux, whether a driver shows one (NVIDIA, AMD, WSL)."""
     drivers = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
     return sys.platform != "linux" or any(Path(driver).exists() for driver in drivers)

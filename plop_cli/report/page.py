@@ -54,7 +54,7 @@ def render_html(story: Story, *, written: datetime, command: str, title: str = "
 
     Args: `written` and `command` are what the page says of itself; `theme` is auto (the reader's own), light or dark.
     """
-    environment, figures = _environment(), draw(story)
+    environment, figures = templates(), draw(story)
     colours = "".join(f"--{name}:light-dark({light},{dark});" for name, (light, dark) in PALETTE.items())
     swatches = "".join(f".{name}{{--at:var(--{name})}}" for name in PALETTE)
     style = f":root{{{colours}}}{swatches}\n{_source(environment, 'style.css')}"
@@ -85,7 +85,7 @@ def render_html(story: Story, *, written: datetime, command: str, title: str = "
 
 def render_markdown(story: Story, *, written: datetime, command: str, title: str = "") -> str:
     """The words and tables of the page, for a wiki or a pull request."""
-    return _environment().get_template("report.md.j2").render(**_told(story, written, command, title))
+    return templates().get_template("report.md.j2").render(**_told(story, written, command, title))
 
 
 def pictures(story: Story, form: str) -> Iterator[tuple[str, bytes]]:
@@ -114,7 +114,8 @@ def _told(story: Story, written: datetime, command: str, title: str) -> dict[str
     }
 
 
-def _environment() -> Environment:
+def templates() -> Environment:
+    """The templates of both pages."""
     environment = Environment(
         loader=FileSystemLoader([HERE.parent / "templates", HERE.parent.parent / "templates"]),
         undefined=StrictUndefined,

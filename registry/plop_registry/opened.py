@@ -86,6 +86,13 @@ class Opened:
         self.close()
         return HEAD
 
+    def check_writable(self) -> None:
+        """Raise RegistryError where nothing can be stored in a registry that there is. Nothing is changed."""
+        from sqlalchemy import text
+
+        with self._database.writing() as writer:
+            writer.connection.execute(text("INSERT INTO runs SELECT * FROM runs WHERE 1 = 0"))  # asks for the right
+
     @cached_property
     def _database(self) -> Database:
         from plop_registry.database import Database

@@ -124,7 +124,7 @@ def test_quantized_or_not_are_two_runs_of_one_model(
 
 
 def test_a_gguf_says_what_it_is_quantized_to(tmp_path: Path) -> None:
-    demo = models._demo_file()
+    demo = models.demo_file()
     assert quantization.name_of_gguf(demo) == "gguf-Q4_1"
     (tmp_path / "empty.gguf").write_bytes(b"")
     assert quantization.name_of_gguf(tmp_path / "empty.gguf") == "gguf"

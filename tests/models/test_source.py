@@ -190,7 +190,7 @@ def test_a_damaged_gguf(tmp_path: Path, content: bytes) -> None:
 
 
 def test_a_gguf_that_is_cut_short(tmp_path: Path) -> None:
-    whole = models._demo_file()
+    whole = models.demo_file()
     with whole.open("rb") as stream:
         (tmp_path / "m.gguf").write_bytes(stream.read(whole.stat().st_size // 2))
     assert "is no whole GGUF file" in refusal(str(tmp_path / "m.gguf"))

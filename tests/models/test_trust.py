@@ -357,7 +357,7 @@ def test_files_that_are_no_configuration(folder: Path, file: str, content: str, 
 
 
 def test_a_gguf_that_asks_for_a_billion_layers(tmp_path: Path) -> None:
-    with models._demo_file().open("rb") as stream:
+    with models.demo_file().open("rb") as stream:
         head = stream.read(1 << 20)
     key = b"llama.block_count\4\0\0\0"
     place = head.index(key) + len(key)
