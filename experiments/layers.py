@@ -82,7 +82,7 @@ results.
 types with the lowest NFN in every layer (PLoP); the modules with the lowest NFN wherever they are; the modules whose
 NFN is lowest as a share of the mean of their type.
 
-{figure("layers", "Test loss of each choice, every seed")}
+{figure(results, "layers", "Test loss of each choice, every seed")}
 
 {table(listed)}
 

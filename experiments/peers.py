@@ -16,7 +16,7 @@ from experiments.shared.markdown import command, figure, section, show, table
 from experiments.shared.placements import apart, letters, matched_rank, of_modules, placements
 from experiments.shared.program import Results, main
 from experiments.shared.training import QUICK, Bench, Size, told
-from experiments.shared.verdicts import NOTE, dots, less, losses, tried, verdict
+from experiments.shared.verdicts import NOTE, SAME, Found, dots, judged, less, losses, tried, verdict
 from plop_cli import recommend
 from plop_cli.words import counted
 
@@ -45,18 +45,34 @@ def run(*, quick: bool, seeds: Sequence[int], data: Sequence[Path], model: str, 
     return {"setting": bench.setting(), "untrained": bench.untrained, "choices": outcomes}
 
 
-def tell(results: Results) -> str:
-    setting, outcomes = results["setting"], results["choices"]
-    plop = outcomes[PLOP]
-    same = [
+def _same(results: Results) -> list[str]:
+    """The peers that choose the very modules that PLoP chooses."""
+    plop = results["choices"][PLOP]
+    return [
         name
-        for name, outcome in outcomes.items()
+        for name, outcome in results["choices"].items()
         if name != PLOP and outcome["shared"] == plop["modules"] == outcome["modules"]
     ]
-    others = [name for name in outcomes if name not in (PLOP, *same)]
+
+
+def _differences(results: Results) -> dict[str, list[list[float]]]:
+    """By how much PLoP's losses are below those of the peers that choose otherwise."""
+    outcomes, alike = results["choices"], (PLOP, *_same(results))
+    others = {name: outcome for name, outcome in outcomes.items() if name not in alike}
+    return {f"PLoP beats choosing by {name}": less(outcomes[PLOP], outcome) for name, outcome in others.items()}
+
+
+def claims(results: Results) -> dict[str, Found]:
+    """What became of PLoP against its peers."""
+    same = {f"PLoP beats choosing by {name}": Found(SAME) for name in _same(results)}
+    return same | judged(_differences(results))
+
+
+def tell(results: Results) -> str:
+    setting, outcomes = results["setting"], results["choices"]
+    plop, same, differences = outcomes[PLOP], _same(results), _differences(results)
     agreed = f"By {', '.join(same)} the same types are chosen as by PLoP, and so they train the same. " if same else ""
-    claims = {f"PLoP beats choosing by {name}": less(plop, outcomes[name]) for name in others}
-    decided = f"{verdict(claims)} {NOTE}" if claims else ""
+    decided = f"{verdict(differences)} {NOTE}" if differences else ""
     listed = [
         {
             "chosen by": name,
@@ -82,7 +98,7 @@ def tell(results: Results) -> str:
 many types or modules as PLoP takes, parameters within {apart(outcomes)} of each other. Types go by the mean of their
 modules; PEFT's `find_kappa_target_modules` takes single modules, wherever they are.
 
-{figure("peers", "Test loss of each choice, every seed")}
+{figure(results, "peers", "Test loss of each choice, every seed")}
 
 {table(listed)}
 

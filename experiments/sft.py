@@ -16,7 +16,7 @@ from experiments.shared.markdown import command, figure, section, show, table
 from experiments.shared.placements import apart, labelled, matched_rank, placements
 from experiments.shared.program import Results, main
 from experiments.shared.training import QUICK, Bench, Size, told
-from experiments.shared.verdicts import NOTE, dots, less, losses, tried, verdict
+from experiments.shared.verdicts import NOTE, Found, dots, judged, less, losses, tried, verdict
 from plop_cli.words import counted
 
 PLOP, MLP = "PLoP", "MLP"
@@ -64,12 +64,26 @@ def rows(group: dict[str, Any], tested: int) -> list[dict[str, object]]:
     ]
 
 
+def _differences(results: Results) -> tuple[dict[str, list[list[float]]], dict[str, list[list[float]]]]:
+    """By how much PLoP's losses are lower: for what the paper compares, and for what it does not."""
+    group, equal = results["matched"], results["equal_rank"]
+    others = [name for name in group if name not in (PLOP, MLP)]
+    paper = {f"PLoP beats {MLP} at equal parameters": less(group[PLOP], group[MLP])}
+    paper |= {f"PLoP beats {name} at equal rank": less(equal[PLOP], equal[name]) for name in others}
+    return paper, {f"PLoP beats {name}": less(group[PLOP], group[name]) for name in others}
+
+
+def claims(results: Results) -> dict[str, Found]:
+    """What became of PLoP against the other placements."""
+    paper, beyond = _differences(results)
+    equal = {f"{claim} at equal parameters": samples for claim, samples in beyond.items()}
+    return judged(paper) | judged(equal)
+
+
 def tell(results: Results) -> str:
     setting, group, equal = results["setting"], results["matched"], results["equal_rank"]
     tested, others = setting["test"], [name for name in group if name != PLOP]
-    paper = {f"PLoP beats {MLP} at equal parameters": less(group[PLOP], group[MLP])}
-    paper |= {f"PLoP beats {name} at equal rank": less(equal[PLOP], equal[name]) for name in others if name != MLP}
-    beyond = {f"PLoP beats {name}": less(group[PLOP], group[name]) for name in others if name != MLP}
+    paper, beyond = _differences(results)
     more = {
         f"PLoP beats {name}": [
             [own - its for own, its in zip(right(group[PLOP], tested), right(group[name], tested), strict=True)]
@@ -95,7 +109,7 @@ tokens, the last number counts) on {tested} test pairs, the same for all. Untrai
 of each other. The paper trains on MetaMathQA for two epochs. Finished runs are kept in
 `experiments/results/runs.jsonl`, so the time below is that of the rest.
 
-{figure("sft", "Test loss of each placement, every seed")}
+{figure(results, "sft", "Test loss of each placement, every seed")}
 
 {table(rows(group, tested))}
 

@@ -16,7 +16,7 @@ from experiments.shared.markdown import command, figure, section, show, table
 from experiments.shared.placements import apart
 from experiments.shared.program import Results, main
 from experiments.shared.training import QUICK, Bench, Size, told
-from experiments.shared.verdicts import losses, spearman, tried
+from experiments.shared.verdicts import CANNOT, FAILED, HELD, Found, losses, spearman, tried
 from plop_cli import recommend
 from plop_cli.method.significance import LEVEL
 from plop_cli.words import counted
@@ -39,20 +39,37 @@ def run(*, quick: bool, seeds: Sequence[int], data: Sequence[Path], model: str, 
     return {"setting": bench.setting(), "untrained": bench.untrained, "types": outcomes, "orders": orders}
 
 
+def _gains(results: Results) -> dict[str, list[float]]:
+    """By how much each type's adapters lowered the test loss, for each seed."""
+    untrained = results["untrained"]
+    return {kind: [untrained - loss for loss in losses(outcome)] for kind, outcome in results["types"].items()}
+
+
+def correlations(results: Results) -> dict[str, float]:
+    """Spearman's ρ of the gain with NFN, and with the orders in which peers would choose: −1 is a perfect predictor."""
+    types, mean = results["types"], [fmean(gain) for gain in _gains(results).values()]
+    orders = {name: [order.index(kind) for kind in types] for name, order in results["orders"].items()}
+    ranks = {"NFN": [float(outcome["nfn"]) for outcome in types.values()], **orders}
+    return {name: spearman(values, mean)[0] for name, values in ranks.items()}
+
+
+def claims(results: Results) -> dict[str, Found]:
+    """What became of NFN as a predictor of gain."""
+    nfn = [float(outcome["nfn"]) for outcome in results["types"].values()]
+    rho, p = spearman(nfn, [fmean(gain) for gain in _gains(results).values()])
+    return {"a lower NFN means a larger gain": Found(CANNOT if p > LEVEL else HELD if rho < 0 else FAILED)}
+
+
 def tell(results: Results) -> str:
-    setting, types = results["setting"], results["types"]
-    gains = {kind: [results["untrained"] - loss for loss in losses(outcome)] for kind, outcome in types.items()}
+    setting, types, gains = results["setting"], results["types"], _gains(results)
     mean = {kind: fmean(gain) for kind, gain in gains.items()}
     nfn = [float(outcome["nfn"]) for outcome in types.values()]
     rho, p = spearman(nfn, list(mean.values()))
     by_seed = [spearman(nfn, [gain[seed] for gain in gains.values()])[0] for seed in range(len(results["seeds"]))]
     lowest = min(types, key=lambda kind: float(types[kind]["nfn"]))
     largest = max(mean, key=lambda kind: mean[kind])
-    said = "Could not be told" if p > LEVEL else "Held" if rho < 0 else "Did not hold"
-    others = ", ".join(
-        f"{name} {spearman([order.index(kind) for kind in types], list(mean.values()))[0]:+.2f}"
-        for name, order in results["orders"].items()
-    )
+    (found,) = claims(results).values()
+    others = ", ".join(f"{name} {value:+.2f}" for name, value in correlations(results).items() if name != "NFN")
     listed = [
         {
             "type": kind,
@@ -65,10 +82,10 @@ def tell(results: Results) -> str:
     ]
     return section(f"""## A low score and a large gain
 
-**{said}:** that a lower NFN means a larger gain. Over the {len(types)} types Spearman's ρ between NFN before training
-and the gain is {rho:+.2f} (−1 would be the claim at its purest; p = {p:.2f} by permutation; seed by seed
-{", ".join(f"{value:+.2f}" for value in by_seed)}). {lowest} has the lowest NFN, {largest} the largest gain. For the
-orders in which peers would choose, without data, ρ with the gain is: {others}.
+**{found.verdict.capitalize()}:** that a lower NFN means a larger gain. Over the {len(types)} types Spearman's ρ between
+NFN before training and the gain is {rho:+.2f} (−1 would be the claim at its purest; p = {p:.2f} by permutation; seed by
+seed {", ".join(f"{value:+.2f}" for value in by_seed)}). {lowest} has the lowest NFN, {largest} the largest gain. For
+the orders in which peers would choose, without data, ρ with the gain is: {others}.
 
 **Claimed** (Section 3): types with low NFN are where adaptation is needed.
 
@@ -78,7 +95,7 @@ orders in which peers would choose, without data, ρ with the gain is: {others}.
 learning rates {tried(setting, types)}. Gain: the test loss of the untrained model,
 {results["untrained"]:.3f}, minus that after training.
 
-{figure("singles", "Gain of each type against its NFN")}
+{figure(results, "singles", "Gain of each type against its NFN")}
 
 {table(listed)}
 

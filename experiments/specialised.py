@@ -190,7 +190,7 @@ def tell(results: Results) -> str:
 
 {table(rows)}
 
-{figure("specialised", "NFN over training, on the task trained on and on another")}
+{figure(results, "specialised", "NFN over training, on the task trained on and on another")}
 
 {command(results)}
 """)

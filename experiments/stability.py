@@ -26,6 +26,7 @@ from experiments.shared.data import called, gsm8k, load_model, needed, pairs_of
 from experiments.shared.markdown import command, figure, section, table
 from experiments.shared.placements import letters
 from experiments.shared.program import Results, main
+from experiments.shared.verdicts import FAILED, HELD, Found
 from plop_cli import NFNScores, score
 from plop_cli.method.choice import PLOP
 from plop_cli.method.estimates import by_type, module_means
@@ -48,7 +49,8 @@ def run(*, quick: bool, seeds: Sequence[int], data: Sequence[Path], model: str) 
     whole = score(network, tokenizer, questions, max_length=512)
     ways = {"all questions": _way(whole)}
     ways[f"{few} questions"] = _way(score(network, tokenizer, questions[:few]))
-    ways["chat template"] = _way(score(network, tokenizer, questions[:few], chat=True))
+    if tokenizer.chat_template:
+        ways["chat template"] = _way(score(network, tokenizer, questions[:few], chat=True))
     ways["with answers"] = _way(score(network, tokenizer, solved[:few]))
     for length in lengths:
         ways[f"{length} tokens of five solved problems"] = _way(score(network, tokenizer, long, max_length=length))
@@ -126,6 +128,18 @@ def _without_data(results: Results, reference: dict[str, float], chosen: set[str
     ]
 
 
+def claims(results: Results) -> dict[str, Found]:
+    """What became of the choice over sets of texts and ways to score."""
+    chosen = set(PLOP.chosen(results["ways"]["all questions"]["nfn"]))
+    sets = all(set(PLOP.chosen(nfn)) == chosen for nfn in results["sets"])
+    ways = all(set(PLOP.chosen(way["nfn"])) == chosen for way in results["ways"].values())
+    verdicts = {
+        f"{results['settings']['texts_per_set']} other questions choose the same types": sets,
+        "so do other ways to score": ways,
+    }
+    return {claim: Found(HELD if held else FAILED) for claim, held in verdicts.items()}
+
+
 def tell(results: Results) -> str:
     settings = results["settings"]
     reference = results["ways"]["all questions"]["nfn"]
@@ -172,7 +186,7 @@ def tell(results: Results) -> str:
 
 {table(ways)}
 
-{figure("stability", "NFN of every type, over sets of texts and ways to score")}
+{figure(results, "stability", "NFN of every type, over sets of texts and ways to score")}
 
 {table(_without_data(results, reference, chosen))}
 

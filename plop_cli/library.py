@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from plop_cli.bar import notebook_bar
 from plop_cli.comparison.compare import compare_stored
 from plop_cli.comparison.values import Comparison
 from plop_cli.errors import PlopError
@@ -36,6 +37,7 @@ from plop_registry import Registry, Run
 AnyRegistry = Registry | str | Path | None
 
 
+@notebook_bar()
 def score_model(
     model: str, task: str, *, registry: AnyRegistry = None, loading: Loading = Loading(), **options: Any
 ) -> Run:

@@ -1,4 +1,5 @@
-"""What is being done, told to whoever shows it: in a command the line on stderr, in the library nobody.
+"""What is being done, told to whoever shows it: in a command the line on stderr, in a notebook its
+bar, elsewhere nobody.
 
 says("hashing model.safetensors", 1 << 20, 1 << 30, "bytes")
 """
@@ -19,6 +20,11 @@ def says(what: str, done: int = 0, total: int = 0, unit: str = "") -> None:
     """Tell what is being done from now on, and how far that is; no `total` where it is not known."""
     if watcher := _watcher.get():
         watcher(what, done, total, unit)
+
+
+def is_watched() -> bool:
+    """Whether somebody is told."""
+    return _watcher.get() is not None
 
 
 @contextmanager

@@ -15,7 +15,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+import forms
 from plop_registry import ModuleScore, Run, SampleMatrix, Skipped, TypeScore
 
 MakeRun = Callable[..., tuple[Run, SampleMatrix]]
@@ -29,6 +31,21 @@ def no_settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
             if name not in ("PLOP_FREEZE", "PLOP_GOLDEN"):
                 patch.delenv(name)
         patch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("config")))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def published_forms() -> Iterator[None]:
+    """Whatever JSON a command prints in a test is of its published form."""
+    invoke = CliRunner.invoke
+
+    def checked(runner: CliRunner, app: Any, args: Any = None, **options: Any) -> Any:
+        result = invoke(runner, app, args, **options)
+        forms.check_output([*args], result.stdout)
+        return result
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(CliRunner, "invoke", checked)
         yield
 
 

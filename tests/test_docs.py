@@ -8,10 +8,13 @@ from pathlib import Path
 import pytest
 import yaml
 
+import generated
+import plop_cli
+from plop_cli.cli import registry
 from plop_cli.cli.app import app
 from structure import ROOT
 
-PAGES = ["README.md", "CONTRIBUTING.md", *(f"docs/{page.name}" for page in sorted((ROOT / "docs").glob("*.md")))]
+PAGES = ["README.md", "CONTRIBUTING.md", *(str(p.relative_to(ROOT)) for p in sorted((ROOT / "docs").rglob("*.md")))]
 TOP = "plop_cli|registry|tests|docs|experiments|benchmarks|templates"
 WINGS = sorted(init.parent.name for init in (ROOT / "plop_cli").glob("*/__init__.py"))
 HOMES = (
@@ -57,6 +60,25 @@ def test_every_file_that_a_page_names_is_there(page: str) -> None:
         inside = re.findall(r"`([a-z_]+/[a-z_/.]+?)/?`", text)
         missing += [path for path in inside if not any(exists(home / path) for home in HOMES)]
     assert missing == []
+
+
+def test_the_reference_has_every_command_and_every_option() -> None:
+    sections = re.split(r"^## ", "\n".join(generated.commands()), flags=re.MULTILINE)[1:]
+    told = {section.partition("\n")[0]: set(re.findall(r"--[\w-]+", section)) for section in sections}
+    names = [command.name for command in app.registered_commands]
+    names += [f"registry {command.callback.__name__}" for command in registry.commands.registered_commands]
+    assert {f"plop {name}" for name in names} == told.keys()
+    assert {"--samples", "--max-length", "--json", "--quiet", "--help"} <= told["plop score"]
+    assert all("--help" in options for options in told.values())
+
+
+def test_the_reference_has_every_public_name() -> None:
+    page = (ROOT / "docs/reference/python.md").read_text()
+    assert {*re.findall(r"^::: plop_cli\.(\w+)$", page, re.MULTILINE)} == {*plop_cli.__all__} - {"__version__"}
+
+
+def test_the_page_of_the_registry_has_the_views_as_they_are() -> None:
+    assert "\n".join(generated.views()) in (ROOT / "docs/registry.md").read_text()
 
 
 def test_the_citation_names_the_paper() -> None:

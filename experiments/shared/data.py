@@ -24,8 +24,8 @@ def load_model(name: str = DEMO, dtype: str = "float32") -> tuple[Any, Any]:
     model: Any
     model, tokenizer = load(identify(name), Loading(dtype=dtype, device=resolve_device("auto")))
     tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
-    if name == DEMO:
-        # The GGUF file is quantized, the weights in memory are not; a Trainer would refuse them, and so would saving.
+    if name == DEMO or name.endswith(".gguf"):
+        # A GGUF file is quantized, the weights in memory are not; a Trainer would refuse them, and so would saving.
         model.is_quantized, model.hf_quantizer = False, None
         del model.config.quantization_config
     return model, tokenizer
@@ -33,7 +33,8 @@ def load_model(name: str = DEMO, dtype: str = "float32") -> tuple[Any, Any]:
 
 def called(results: Results) -> str:
     """The model's name."""
-    return "SmolLM2-135M-Instruct" if results["model"] == DEMO else str(results["model"])
+    model = str(results.get("model", DEMO))
+    return "SmolLM2-135M-Instruct" if model == DEMO else model.removesuffix(".gguf")
 
 
 def pairs_of(results: Results) -> str:

@@ -7,7 +7,7 @@ import statistics
 import textwrap
 from collections.abc import Mapping, Sequence
 
-from experiments.shared.program import Results
+from experiments.shared.program import Results, stem
 from plop_cli.method.significance import critical, two_sided
 from plop_cli.models.source import DEMO
 
@@ -47,9 +47,9 @@ def show(values: Sequence[float], digits: int = 3) -> str:
     return f"{mean:.{digits}f}" + ("" if math.isnan(half) else f" ± {half:.{digits}f}")
 
 
-def figure(name: str, alt_text: str) -> str:
-    """The Markdown that shows docs/evidence/NAME.svg."""
-    return f"![{alt_text}](evidence/{name}.svg)"
+def figure(results: Results, name: str, alt_text: str) -> str:
+    """The Markdown that shows docs/evidence/NAME.svg, of the results' model."""
+    return f"![{alt_text}](evidence/{stem(name, results.get('model', DEMO))}.svg)"
 
 
 def command(results: Results) -> str:

@@ -92,9 +92,13 @@ def main(
 
 
 def results_of(name: str, model: str, suffix: str) -> Path:
-    """The file of a program's results; those of the demo model go into docs/evidence.md."""
-    own = "" if model == DEMO else "." + re.sub(r"[^\w.-]+", "--", model.strip("./"))
-    return RESULTS / f"{name}{own}{suffix}"
+    """The file of a program's results with a model."""
+    return RESULTS / f"{stem(name, model)}{suffix}"
+
+
+def stem(name: str, model: str) -> str:
+    """What the files of a program, or of one of its figures, are called: with a model that is not the demo, its too."""
+    return name if model == DEMO else f"{name}." + re.sub(r"[^\w.-]+", "--", model.strip("./"))
 
 
 def resized(size: Any, changes: Sequence[str]) -> Any:

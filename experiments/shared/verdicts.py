@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import altair as alt
 import numpy as np
 
 from experiments.shared.markdown import show
-from plop_cli.method.significance import LEVEL, holm, two_sided
+from plop_cli.method.significance import LEVEL, critical, holm, two_sided
 
 Outcome = Mapping[str, Any]
 """What the results hold about a placement: among others its `runs`, and with them the mean loss of each test pair."""
@@ -40,19 +41,64 @@ def tried(setting: Outcome, group: Mapping[str, Outcome]) -> str:
     return said + (f" (an end of the range was best for {names})" if beyond and ends[0] < ends[1] else "")
 
 
-def verdict(claims: Mapping[str, Sequence[Sequence[float]]]) -> str:
-    """One paragraph: which claims failed, which held, which these runs cannot tell.
+@dataclass(frozen=True)
+class Found:
+    """What became of a claim: the verdict, and where it is about a difference, its mean and standard error.
 
-    A claim has samples of differences that are above zero where it is true. It is decided where Student's t finds each
-    sample's mean beyond chance, at most 5 % risk of even one error among the claims.
+    The error has seeds and test pairs in it, as if they were independent: what both share counts twice.
     """
-    groups: dict[str, list[str]] = {"Did not hold": [], "Held": [], "Could not be told": []}
+
+    verdict: str
+    effect: float = math.nan
+    error: float = math.nan
+
+
+SAME = "the same choice"
+HELD, FAILED, CANNOT = "held", "did not hold", "could not be told"
+
+
+def judged(claims: Mapping[str, Sequence[Sequence[float]]]) -> dict[str, Found]:
+    """Which claims hold. A claim has samples of differences that are above zero where it is true.
+
+    It is decided where Student's t finds each sample's mean beyond chance, at most 5 % risk of even one error among the
+    claims.
+    """
     corrected = holm([float(np.max([_chance(sample) for sample in samples])) for samples in claims.values()])
+    found = {}
     for (claim, samples), p in zip(claims.items(), corrected, strict=True):
-        held = statistics.fmean(samples[0]) > 0
-        name = ("Held" if held else "Did not hold") if p < LEVEL else "Could not be told"
-        groups[name].append(f"{claim} ({shown(samples)})")
-    return " ".join(f"**{name}:** {'; '.join(said)}." for name, said in groups.items() if said)
+        effect = statistics.fmean(samples[0])
+        decided = HELD if effect > 0 else FAILED
+        found[claim] = Found(decided if p < LEVEL else CANNOT, effect, math.hypot(*map(_error, samples)))
+    return found
+
+
+def verdict(claims: Mapping[str, Sequence[Sequence[float]]]) -> str:
+    """One paragraph: which claims failed, which held, which these runs cannot tell; with their differences."""
+    found = judged(claims)
+    return listed({f"{claim} ({shown(samples)})": found[claim] for claim, samples in claims.items()})
+
+
+def listed(found: Mapping[str, Found]) -> str:
+    """Claims by their verdicts: "**Did not hold:** this; that. **Held:** …"."""
+    groups = {name: [claim for claim, one in found.items() if one.verdict == name] for name in (FAILED, HELD, CANNOT)}
+    return " ".join(f"**{name.capitalize()}:** {'; '.join(claims)}." for name, claims in groups.items() if claims)
+
+
+def pooled(effects: Sequence[float], errors: Sequence[float]) -> tuple[float, float]:
+    """The mean effect over families and half of its 95 % interval: random effects, as families differ in truth too.
+
+    Weights after DerSimonian and Laird; the interval is Hartung's and Knapp's, Student's t of one less than there are
+    families, and no narrower than the errors alone would make it.
+    """
+    y, v = np.asarray(effects), np.square(errors)
+    w = 1 / v
+    spread = float((w * (y - (w * y).sum() / w.sum()) ** 2).sum())
+    between = max(0.0, (spread - (len(y) - 1)) / float(w.sum() - (w**2).sum() / w.sum()))
+    w = 1 / (v + between)
+    mean = float((w * y).sum() / w.sum())
+    scale = max(1.0, float((w * (y - mean) ** 2).sum()) / (len(y) - 1))
+    quantile = critical(lambda t: two_sided(t, 1.0, len(y) - 1))
+    return mean, quantile * math.sqrt(scale / float(w.sum()))
 
 
 def shown(samples: Sequence[Sequence[float]]) -> str:
@@ -61,11 +107,14 @@ def shown(samples: Sequence[Sequence[float]]) -> str:
     return ", ".join([first, *("±" + other.partition("±")[2] for other in others)])
 
 
+def _error(differences: Sequence[float]) -> float:
+    """The standard error of the mean; NaN where one value tells no spread."""
+    return statistics.stdev(differences) / math.sqrt(len(differences)) if len(differences) > 1 else math.nan
+
+
 def _chance(differences: Sequence[float]) -> float:
     """How often chance alone makes a mean so far from zero; NaN where one value tells no spread."""
-    count = len(differences)
-    error = statistics.stdev(differences) / math.sqrt(count) if count > 1 else math.nan
-    return two_sided(statistics.fmean(differences), error, count - 1)
+    return two_sided(statistics.fmean(differences), _error(differences), len(differences) - 1)
 
 
 def spearman(first: Sequence[float], second: Sequence[float]) -> tuple[float, float]:

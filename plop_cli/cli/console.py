@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, Literal
 
 import typer
 from rich.console import Console, ConsoleOptions, RenderableType
@@ -35,12 +35,17 @@ class _Printable(Console):
 
 def out() -> Console:
     """stdout, made anew for each use, so that it is the stream of now. What users named is shown as it is written."""
-    return _Printable(highlight=False, markup=False, emoji=False)
+    return _Printable(highlight=False, markup=False, emoji=False, color_system=_colours())
 
 
 def err() -> Console:
     """stderr."""
-    return _Printable(stderr=True, highlight=False, markup=False, emoji=False)
+    return _Printable(stderr=True, highlight=False, markup=False, emoji=False, color_system=_colours())
+
+
+def _colours() -> Literal["auto"] | None:
+    """None with $NO_COLOR: then there is neither bold nor dim either."""
+    return None if os.environ.get("NO_COLOR") else "auto"
 
 
 def say(text: str) -> None:

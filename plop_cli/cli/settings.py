@@ -40,12 +40,12 @@ class Setting:
 
 def settings(group: Any) -> dict[str, Any]:
     """What is set for each command of a typer group, by its parameters' names. PlopError for what is no setting."""
-    options = _options(group)
+    options = options_of(group)
     found = _blank(options)
     for path, table, ours in _files():
         _read(table, options, {}, found, _File(path, ours))
     _environment(options, found)
-    _misspelt(_names(options))
+    _misspelt(named(options))
     return found
 
 
@@ -74,9 +74,10 @@ class _File:
         return PlopError(f"{self.path}: {key} {why}")
 
 
-def _options(group: Any) -> dict[str, Any]:
+def options_of(group: Any) -> dict[str, Any]:
+    """What can be set: the options of each command of a typer group by their long names, with _ for -."""
     return {
-        name: _options(command)
+        name: options_of(command)
         if hasattr(command, "commands")
         else {
             _long(option): option
@@ -105,7 +106,7 @@ def _read(table: Mapping[str, Any], options: Options, above: Mapping[str, Any], 
     commands = {name: each for name, each in options.items() if _is(each)}
     inside = {name: each for name, each in table.items() if _is(each) and name in commands}
     own = {name.replace("-", "_"): each for name, each in table.items() if name not in inside}
-    known = _names(options)
+    known = named(options)
     for key, value in own.items():
         if key in commands and key not in known:
             raise file.refuse(key, f"is a command; write its options below [{key}]")
@@ -123,11 +124,11 @@ def _read(table: Mapping[str, Any], options: Options, above: Mapping[str, Any], 
             found[each.name] = Setting(_text(name, said[name], each, file), str(file.path))
 
 
-def _names(options: Options) -> dict[str, list[Any]]:
+def named(options: Options) -> dict[str, list[Any]]:
     """All options of these commands, each with those that are called so."""
     names: dict[str, list[Any]] = {}
     for name, each in options.items():
-        for key, some in (_names(each) if _is(each) else {name: [each]}).items():
+        for key, some in (named(each) if _is(each) else {name: [each]}).items():
             if not (_is(each) and _filters(key, each)):
                 names.setdefault(key, []).extend(some)
     return names
@@ -158,12 +159,16 @@ def _text(key: str, value: Any, option: Any, file: _File) -> Any:
     return [str(each) for each in several] if option.multiple else str(value)
 
 
+def variable_of(name: str, options: Options) -> str | None:
+    """The environment variable that sets this of a command's options; None where it chooses among stored runs."""
+    return None if _filters(name, options) else f"PLOP_{name.upper()}"
+
+
 def _environment(options: Options, found: Any) -> None:
     for name, option in options.items():
-        variable = f"PLOP_{name.upper()}"
         if _is(option):
             _environment(option, found[name])
-        elif (value := os.environ.get(variable)) and not _filters(name, options):
+        elif (variable := variable_of(name, options)) and (value := os.environ.get(variable)):
             if name == "registry":  # the registry itself asks for it
                 found.pop(option.name, None)
             else:

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from plop_cli.bar import notebook_bar
 from plop_cli.errors import PlopError, require
 from plop_cli.network.offload import is_offloaded
 from plop_cli.network.weights import WeightsHash
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
+@notebook_bar()
 def race(
     model: Any,
     tokenizer: PreTrainedTokenizerBase,

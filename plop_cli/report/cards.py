@@ -32,14 +32,15 @@ _STYLE = """
 .plop{font-size:13px;line-height:1.5;max-width:100%;overflow-x:auto}
 .plop table{border-collapse:collapse;margin:0 0 .4em;border:0;font-size:inherit}
 .plop caption{text-align:left;font-weight:600;padding:.2em .7em .4em;color:inherit}
-.plop th,.plop td{padding:.12em .7em;text-align:left;border:0;white-space:nowrap;background:none;color:inherit}
-.plop thead th{border-bottom:1px solid currentColor;font-weight:600}
+.plop th,.plop td{padding:.12em .7em;text-align:left;border:0;background:none;color:inherit}
+.plop th,.plop .n{white-space:nowrap}
+.plop thead :is(th,td){border-bottom:1px solid currentColor;font-weight:600}
 .plop .n{text-align:right;font-variant-numeric:tabular-nums}
 .plop .c{font-weight:600}
 .plop p{margin:.15em .7em;max-width:60em;color:inherit}
 .plop i{display:block;height:8px;background:#7f8b97}
 .plop .c i{background:#2f7fc9}
-.plop .b{min-width:11em}
+.plop .b{min-width:8em}
 .plop .t{position:relative;display:block}
 .plop s{position:absolute;top:-4px;bottom:-4px;border-left:1px dashed currentColor;text-decoration:none}
 """
@@ -76,9 +77,11 @@ def html(card: Card) -> str:
     more = len(card.lines) - MOST
     said = [*([f"{more:,} more are not shown."] if more > 0 else []), *card.said]
     return Markup(
-        '<div class="plop"><style>{}</style><table><caption>{}</caption><thead><tr>{}</tr></thead>'
+        '<div class="plop" role="group" aria-label="{}" tabindex="0"><style>{}</style>'
+        "<table><caption>{}</caption><thead><tr>{}</tr></thead>"
         "<tbody>{}</tbody></table>{}</div>"
     ).format(
+        printable(card.title) or "NFN by module type",
         Markup(_STYLE),
         printable(card.title),
         Markup("").join(heads),
@@ -98,6 +101,7 @@ def _row(card: Card, line: Line, top: float) -> Markup:
 
 def _cell(tag: str, text: str, column: str) -> Markup:
     side = Markup(' class="n"') if column.startswith(">") else ""
+    tag = tag if text else "td"  # a heading says something
     return Markup("<{}{}{}>{}</{}>").format(
         tag, Markup(' scope="col"') if tag == "th" else "", side, printable(text), tag
     )
@@ -132,7 +136,7 @@ def runs_card(runs: Runs) -> Card:
     """The history: a line for each run, with a bar for how sure its choice is."""
     return Card(
         title=f"{counted(len(runs), 'run')} of the registry" if runs else "No run fits; plop score adds runs",
-        columns=("run", "when", "model", "revision", "task", ">texts", "LoRA into", ">same set in"),
+        columns=("run", ">when", "model", "revision", "task", ">texts", "LoRA into", ">same set in"),
         lines=[_listed(run, told(run.confidence, run.samples)) for run in runs],
         said=[],
         bars="of resamples",
@@ -200,6 +204,9 @@ def _compared(column: Column, name: str) -> Iterator[str]:
 
 def race_card(race: Race) -> Card:
     """A race: who stands where, and the sentence. The bars say how far each is behind the lowest loss."""
+    if not race.entries:
+        title = f"{short(race.model_id)} on {short(race.data_id)}"
+        return Card(title, (), (), ["Nobody has raced yet."], bars="", mark=None)
     chosen, standings = winner(race), stand(race)
     least = min((each.loss.mean for each in standings if math.isfinite(each.loss.mean)), default=0.0)
     won = [bool(chosen and each.entry == chosen.entry) for each in standings]

@@ -37,7 +37,7 @@ def html(value: object) -> str:
             return cards.html(cards.placement_card(value))
         case Comparison():
             return cards.html(cards.comparison_card(value))
-        case Race() if value.entries:
+        case Race():
             return cards.html(cards.race_card(value))
     raise PlopError(f"a notebook shows no {type(value).__name__}")
 
@@ -50,7 +50,7 @@ def chart(value: object) -> alt.TopLevelMixin:
         case NFNScores():
             return chart(value.nameless())
         case Race():
-            rows = curves(value) if winner(value) else []
+            rows = curves(value) if value.entries and winner(value) else []
             return vega.chart(charts.learning_curves(_some(rows)), f"Training loss: {value.model_id}")
         case Placement():
             rows = [

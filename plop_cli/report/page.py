@@ -26,13 +26,15 @@ from plop_cli.method.estimates import RESAMPLES
 from plop_cli.method.floor import LEAST_SAMPLES
 from plop_cli.method.significance import LEVEL
 from plop_cli.names import place_of
-from plop_cli.placement.peft import arguments
+from plop_cli.placement.peft import arguments, task_type
 from plop_cli.placement.ranks import DEFAULT_RANK
 from plop_cli.placement.targets import Targeting, target
 from plop_cli.placement.trainers.python import call
+from plop_cli.printable import short
 from plop_cli.racing.sentences import answer
 from plop_cli.report import races, vega
 from plop_cli.report.answers import POINTS, Answer
+from plop_cli.report.block import block
 from plop_cli.report.charts import layers_of
 from plop_cli.report.figures import draw
 from plop_cli.report.palette import PALETTE
@@ -45,7 +47,12 @@ from plop_registry import Run, TypeScore
 
 HERE = Path(__file__).parent
 
+COMMENT = 65_536
+"""Characters that GitHub lets a comment have."""
+
+_SHORTER = (10_000, 100, 30, 10, 3, 0)  # rows of a table; with none, all but what to adapt is left out
 _CARDS = 6  # up to as many picks have a card each
+_CELL = 500  # characters of a cell
 _FILTERED = 8  # from as many answers on, the page has filters
 
 
@@ -84,8 +91,16 @@ def render_html(story: Story, *, written: datetime, command: str, title: str = "
 
 
 def render_markdown(story: Story, *, written: datetime, command: str, title: str = "") -> str:
-    """The words and tables of the page, for a wiki or a pull request."""
-    return templates().get_template("report.md.j2").render(**_told(story, written, command, title))
+    """The words and tables of the page, for a pull request, a model card or a wiki.
+
+    It fits into a comment on GitHub: where it is too long, its tables have fewer rows and say so.
+    """
+    template, told = templates().get_template("report.md.j2"), _told(story, written, command, title)
+    for most in _SHORTER:
+        text = re.sub(r"\n{3,}", "\n\n", template.render(**told, most=most))
+        if len(text) <= COMMENT:
+            break
+    return text
 
 
 def pictures(story: Story, form: str) -> Iterator[tuple[str, bytes]]:
@@ -127,10 +142,13 @@ def templates() -> Environment:
     environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "sort_keys": True}
     environment.globals["counted"] = counted
     environment.filters |= {
+        "block": block,
         "cell": _cell,
+        "shortly": lambda text: _cell(short(text, _CELL)),
         "day": lambda moment: f"{moment:%Y-%m-%d}",
         "minute": lambda moment: f"{moment:%Y-%m-%d %H:%M}",
         "grid": _grid,
+        "line": lambda text: short(" ".join(text.split()), _CELL),
         "listed": listed,
         "nfn": _nfn,
         "config": _config,
@@ -190,7 +208,7 @@ def _config(answer: Answer) -> str:
     chosen = [place for place, module in places.items() if module.type in run.recommended]
     names = [name for name in (*places, *(skipped.name for skipped in run.skipped)) if name not in stacks]
     targeting = target(chosen, names, stacks) if chosen else Targeting(tuple(run.recommended))
-    keywords = arguments(run.architecture, targeting, rank=DEFAULT_RANK, alpha=2 * DEFAULT_RANK)
+    keywords = arguments(task_type(run.architecture, places), targeting, rank=DEFAULT_RANK, alpha=2 * DEFAULT_RANK)
     return f"from peft import LoraConfig\n\n{call('config = LoraConfig', keywords).rstrip()}"
 
 

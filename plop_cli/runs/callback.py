@@ -20,6 +20,7 @@ from plop_cli.runs.exchange import keep
 from plop_cli.runs.identity import Identity, resolved
 from plop_cli.scoring.score import score
 from plop_cli.texts.tasks import Task, load_task
+from plop_cli.words import listed
 from plop_registry import Registry, RegistryError
 
 _log = logging.getLogger(__name__)
@@ -45,9 +46,11 @@ class PlopCallback(TrainerCallback):  # type: ignore[misc]
         model: what the runs' model is called; default the name of `output_dir`. The revision is `checkpoint-STEP`, as
             for a saved checkpoint, and what pins it is a hash of the weights in memory: frozen ones are hashed once.
         samples, max_length, seed, chat: as for `plop score`.
-        log: what is given the metrics, such as `trainer.log`, which also reaches TensorBoard or W&B. By default they
-            only go into the trainer's own history. They are `plop/nfn/TASK/TYPE`; `plop/seconds/TASK`, what this score
-            took; and `plop/share/TASK`, the part of the time since training began that all scores took.
+        log: what is given the metrics. `trainer.log` reaches whatever the Trainer reports to (trackio, W&B,
+            TensorBoard, MLflow), and the trainer's history; a callback cannot reach those by itself, so by default
+            the history alone has them. They are `plop/nfn/TASK/TYPE`; `plop/seconds/TASK`, what this score took; and
+            `plop/share/TASK`, the part of the time since training began that all scores took. Most reporters put
+            `train/` before them, as before the loss.
 
     Raises PlopError or RegistryError where training would begin with what cannot work: no such task, a Trainer without
     tokenizer, sharded weights (FSDP, DeepSpeed), a registry that cannot be written. Later failures are warnings, since
@@ -87,6 +90,11 @@ class PlopCallback(TrainerCallback):  # type: ignore[misc]
             )
         if kwargs.get("processing_class") is None:
             raise PlopError("the Trainer has no tokenizer; give it processing_class=tokenizer")
+        if args.report_to and self._log is None:
+            _log.warning(
+                "NFN goes into the trainer's history alone; for %s too, give PlopCallback(…, log=trainer.log)",
+                listed(args.report_to),
+            )
         self._began, self._spent, self._weights = time.perf_counter(), 0.0, WeightsHash()
         self._registry.upgrade()
         self._score(args, state, control, **kwargs)

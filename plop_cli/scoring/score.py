@@ -15,6 +15,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
+from plop_cli.bar import notebook_bar
 from plop_cli.errors import PlopError
 from plop_cli.method.choice import PLOP, Rule, looks, sure
 from plop_cli.method.estimates import Array
@@ -42,6 +43,7 @@ Progress = Callable[[int, int], None]
 """Called after each batch with the real tokens done so far and in all."""
 
 
+@notebook_bar()
 def score(
     model: nn.Module,
     tokenizer: PreTrainedTokenizerBase,

@@ -15,13 +15,14 @@ from plop_cli.placement.trainers.python import call
 from plop_cli.racing.sentences import answer, notes, plus_minus, verdict
 from plop_cli.racing.verdicts import Standing, baseline_of, stand, winner
 from plop_cli.tables import fit
-from plop_cli.tables.fit import cut, drop, fitted, wrap
+from plop_cli.tables.fit import cut, drop, fitted, shortened, wrap
 from plop_cli.tables.plain import CHOSEN, plain_table
 from plop_cli.tables.rows import Row
 from plop_registry import Race
 from plop_registry.runs import finite
 
 _BLOCKS = "▁▂▃▄▅▆▇█"
+_HEAD = 9  # characters of a name in the head of a column
 
 
 def race_table(race: Race, *, width: int = 120) -> RenderableType:
@@ -49,7 +50,7 @@ def _cells(race: Race, each: Standing) -> dict[str, str]:
         "rate": "–" if math.isnan(each.rate) else f"{each.rate:g}",
         "seeds": str(len(each.seeds)),
         "test loss": plus_minus(each.loss),
-        f"from {baseline_of(race).name}": plus_minus(each.behind, sign=True) if each.behind else "",
+        f"from {shortened(baseline_of(race).name, _HEAD)}": plus_minus(each.behind, sign=True) if each.behind else "",
         "verdict": verdict(each),
     }
 
@@ -57,7 +58,13 @@ def _cells(race: Race, each: Standing) -> dict[str, str]:
 def _standings(grid: Sequence[Mapping[str, str]], width: int) -> Table:
     words = ("", "contestant", "types", "verdict")
     headers = [name if name in words else f">{name}" for name in grid[0]]
-    give = [*drop("types"), *wrap("verdict"), *drop("seeds", "rate", "rank")]
+    give = [
+        *drop("types"),
+        *wrap("verdict"),
+        *drop("seeds", "rate", "rank"),
+        *cut("contestant"),
+        *drop("parameters", ""),
+    ]
     return fitted(headers, [fit.Row(row) for row in grid], width, give)
 
 

@@ -1,17 +1,23 @@
-"""The tab key: what a shell is offered, in the shells' own protocol and in a real bash and zsh."""
+"""The tab key: what a shell is offered, in the shells' own protocol and in a real bash, zsh and fish."""
 
 from __future__ import annotations
 
+import fcntl
 import os
 import pty
 import re
 import select
 import shutil
+import sqlite3
+import struct
 import subprocess
 import sys
+import termios
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -78,29 +84,94 @@ def test_a_broken_plop_toml_keeps_completion_alive(ids: tuple[Path, list[str]], 
     assert offered(ids[0], "plop hist", XDG_CONFIG_HOME=str(tmp_path)) == ["history"]
 
 
+@pytest.fixture(scope="module")
+def ten_thousand(
+    tmp_path_factory: pytest.TempPathFactory, make_run: Callable[..., Any]
+) -> tuple[Path, list[str], list[str]]:
+    """A registry of 10,000 runs of 500 models on 50 tasks; ids, and models. The rows are one real run's, made anew."""
+    path = tmp_path_factory.mktemp("many") / "registry.db"
+    with Registry(path) as registry:
+        registry.add(*make_run(0, model_id="org/model-000", task_id="file:/data/000.jsonl"))
+    rng = Random(0)
+    ids = [f"{rng.getrandbits(64):016x}" for _ in range(9_999)]
+    with closing(sqlite3.connect(path)) as connection, connection:
+        _copy(connection, "models", [{"id": n, "source": f"org/model-{n:03}"} for n in range(2, 501)])
+        _copy(connection, "tasks", [{"id": n, "source": f"file:/data/{n:03}.jsonl"} for n in range(2, 51)])
+        _copy(
+            connection,
+            "runs",
+            [
+                {"number": n, "id": id, "key": f"{n:064x}", "model": n % 500 + 1, "task": n % 50 + 1}
+                for n, id in enumerate(ids, start=2)
+            ],
+        )
+    return path, ids, [f"org/model-{n:03}" for n in (0, *range(2, 501))]
+
+
+def _copy(connection: sqlite3.Connection, table: str, changes: list[dict[str, Any]]) -> None:
+    """Add a row like the first one for each of these changes."""
+    columns = [row[1] for row in connection.execute(f"PRAGMA table_info({table})")]
+    values = ", ".join(f":{name}" if name in changes[0] else f'"{name}"' for name in columns)
+    connection.executemany(f"INSERT INTO {table} SELECT {values} FROM {table} LIMIT 1", changes)
+
+
+def test_of_ten_thousand_runs_those_are_offered_that_begin_so(ten_thousand: tuple[Path, list[str], list[str]]) -> None:
+    path, ids, models = ten_thousand
+    assert offered(path, f"plop show {ids[5][:6]}") == [ids[5]]
+    assert offered(path, "plop score org/model-12") == [name for name in models if name.startswith("org/model-12")]
+    assert offered(path, "plop history --task file:/data/03") == [f"file:/data/03{n}.jsonl" for n in range(10)]
+    assert len(offered(path, "plop show ")) == 101, "a hundred of a kind are enough, and `latest`"
+
+
+START = {
+    "bash": (["--norc", "-i"], "{script}\n"),
+    "zsh": (["-f", "-i"], "autoload -Uz compinit; compinit -u -D\n{script}\n"),
+    "fish": (["--no-config", "-i"], "{script}\n"),
+}
+"""How each shell is started, and what makes it complete."""
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("shell", ["bash", "zsh"])
-def test_the_tab_key_completes_in_a_real_shell(ids: tuple[Path, list[str]], shell: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("shell", START)
+def test_the_tab_key_completes_in_a_real_shell(
+    ten_thousand: tuple[Path, list[str], list[str]], shell: str, tmp_path: Path
+) -> None:
+    path, ids, _ = ten_thousand
+    with terminal_of(shell, path, tmp_path) as terminal:
+        for typed, completed in (
+            (f"plop show {ids[7][:9]}", ids[7][9:]),
+            ("plop score org/model-50", "org/model-500"),
+            ("plop score demo --task sample/m", "ath"),
+            ("plop hist", "ory"),
+        ):
+            os.write(terminal, f"{typed}\t".encode())
+            said(terminal, completed)
+            os.write(terminal, b"\x15")  # what is typed is taken away again
+
+
+@contextmanager
+def terminal_of(shell: str, registry: Path, home: Path) -> Iterator[int]:
+    """A shell on a terminal of its own, as after `plop --install-completion`; in CI it must be there."""
     program = shutil.which(shell)
     if program is None:
         (pytest.fail if os.environ.get("CI") else pytest.skip)(f"no {shell} here")
-    path, runs = ids
-    environment = {**os.environ, "PLOP_REGISTRY": str(path), "HOME": str(tmp_path), "ZDOTDIR": str(tmp_path)}
+    environment = {**os.environ, "PLOP_REGISTRY": str(registry), "HOME": str(home), "ZDOTDIR": str(home)}
     environment |= {"PATH": f"{SCRIPT.parent}:{os.environ['PATH']}", "TERM": "dumb", "PS1": "> "}
+    environment |= {"XDG_CONFIG_HOME": str(home), "XDG_DATA_HOME": str(home)}
     script = subprocess.run(
         [SCRIPT], env={**environment, "_PLOP_COMPLETE": f"source_{shell}"}, capture_output=True, text=True, check=True
     ).stdout
-    start = {"bash": "", "zsh": "autoload -Uz compinit; compinit -u -D\n"}[shell] + script + "\necho rea''dy\n"
-    (tmp_path / "start").write_text(start)
+    options, start = START[shell]
+    (home / "start").write_text(start.replace("{script}", script) + "echo rea''dy\n")
     child, terminal = pty.fork()
     if child == 0:
-        os.execve(program, [shell, *{"bash": ["--norc", "-i"], "zsh": ["-f", "-i"]}[shell]], environment)
+        os.execve(program, [shell, *options], environment)
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 150, 0, 0))
     try:
-        said(terminal, ">|%")
-        os.write(terminal, f". {tmp_path}/start\n".encode())
+        said(terminal, "[>%#]")
+        os.write(terminal, f". {home}/start\r".encode())
         said(terminal, "ready")
-        os.write(terminal, f"plop show {runs[2][:8]}\t".encode())
-        said(terminal, runs[2][8:])
+        yield terminal
     finally:
         os.kill(child, 9)
         os.waitpid(child, 0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -13,12 +14,14 @@ import torch
 from peft.helpers import find_kappa_target_modules
 from torch import nn
 
-from experiments import growth
-from experiments.evidence import DOCS, PROGRAMS, QUICK, results_of_page
+from experiments import evidence, growth
+from experiments.evidence import DOCS, PROGRAMS, page, results_of_page
 from experiments.shared import baselines, training
 from experiments.shared.data import gsm8k
 from experiments.shared.markdown import interval, show, table
 from experiments.shared.program import resized, results_of
+from experiments.shared.summary import anchor
+from experiments.shared.verdicts import CANNOT, FAILED, HELD, judged, pooled
 from plop_cli import PlopError
 from plop_cli.report.vega import svg
 
@@ -94,13 +97,35 @@ def test_feature_norms_under_signsgd_follow_the_recursion_of_the_proof() -> None
     assert found["recursion"] < 0.1
 
 
+def test_what_families_disagree_in_widens_the_pooled_interval() -> None:
+    """Of three equal effects the mean is theirs; t of two degrees of freedom is 4.303."""
+    mean, half = pooled([0.1, 0.1, 0.1], [0.02, 0.02, 0.02])
+    assert (mean, half) == (pytest.approx(0.1), pytest.approx(4.303 * 0.02 / math.sqrt(3), rel=1e-3))
+    mean, half = pooled([-1.0, 0.0, 1.0], [0.001, 0.001, 0.001])
+    assert mean == pytest.approx(0)
+    assert half == pytest.approx(4.303 * 1 / math.sqrt(3), rel=0.02)
+
+
+def test_a_claim_is_decided_beyond_chance_over_seeds_and_over_pairs() -> None:
+    sure, unsure = [0.1, 0.11, 0.12, 0.1], [0.1, -0.2, 0.3, 0.0]
+    found = judged({"a": [sure, sure], "b": [sure, unsure], "c": [[-one for one in sure], [-one for one in sure]]})
+    assert [one.verdict for one in found.values()] == [HELD, CANNOT, FAILED]
+    assert found["a"].effect == pytest.approx(0.1075)
+
+
+def test_the_page_is_what_the_committed_results_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its figures too: each that it shows is there."""
+    monkeypatch.setattr(evidence, "write_figures", lambda charts, results: None)
+    written = (DOCS / "evidence.md").read_text()
+    assert page() == written
+    shown = re.findall(r"\(evidence/([^)]+\.svg)\)", written)
+    assert sorted(shown) == sorted(file.name for file in (DOCS / "evidence").iterdir())
+    headings = {anchor(line.lstrip("# ")) for line in written.splitlines() if line.startswith("##")}
+    assert set(re.findall(r"\(#([^)]+)\)", written)) <= headings
+
+
 @pytest.mark.parametrize("name", PROGRAMS)
-def test_the_committed_results_become_a_section_and_figures(name: str) -> None:
-    results = json.loads(results_of_page(name).read_text())
-    program = import_module(f"experiments.{name}")
-    section = program.tell(results)
-    assert section.startswith("## ")
-    assert section in (DOCS / "evidence.md").read_text().replace(QUICK, "")
-    for figure, chart in program.draw(results).items():
-        assert f"(evidence/{figure}.svg)" in section
-        assert svg(chart.to_dict()).startswith("<svg")
+def test_the_committed_results_become_figures(name: str) -> None:
+    for results in results_of_page(name):
+        for chart in import_module(f"experiments.{name}").draw(results).values():
+            assert svg(chart.to_dict()).startswith("<svg")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
+import os
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,6 +15,7 @@ import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import LlamaConfig, LlamaForCausalLM, Trainer, TrainerCallback, TrainingArguments
+from transformers.integrations import TensorBoardCallback
 
 from plop_cli import PlopCallback, PlopError, score
 from plop_cli.network.adapters import merged
@@ -68,7 +71,7 @@ def adapted() -> Any:
     return get_peft_model(llama(), config)
 
 
-def trainer(model: Any, folder: Path, *callbacks: TrainerCallback) -> Trainer:
+def trainer(model: Any, folder: Path, *callbacks: TrainerCallback, report_to: Sequence[str] = ()) -> Trainer:
     """A real Trainer of six steps of two texts on the CPU."""
     tokenizer = byte_tokenizer()
     rows = [{"input_ids": ids, "labels": ids} for ids in tokenizer(TEXTS, truncation=True, max_length=48)["input_ids"]]
@@ -81,7 +84,9 @@ def trainer(model: Any, folder: Path, *callbacks: TrainerCallback) -> Trainer:
         logging_steps=2,
         save_strategy="no",
         use_cpu=True,
-        report_to=[],
+        report_to=[*report_to],
+        project=folder.name,
+        run_name="first",
         disable_tqdm=True,
     )
     return Trainer(model, arguments, train_dataset=rows, processing_class=tokenizer, callbacks=list(callbacks))
@@ -208,6 +213,62 @@ def test_with_log_they_go_to_what_the_trainer_reports_to_and_the_loss_is_still_l
     made.train()
     assert sum("plop/nfn/mine/q_proj" in names for names in told) == 4
     assert sum("loss" in names for names in told) == 3
+
+
+def _tensorboard(folder: Path) -> list[tuple[int, str, float]]:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(folder / "events"))
+    events.Reload()
+    return [(each.step, tag, each.value) for tag in events.Tags()["scalars"] for each in events.Scalars(tag)]
+
+
+def _trackio(folder: Path) -> list[tuple[int, str, float]]:
+    from trackio.sqlite_storage import SQLiteStorage
+
+    rows = SQLiteStorage.get_logs(folder.name, "first")
+    return [(row["train/global_step"], tag, value) for row in rows for tag, value in row.items()]
+
+
+@pytest.fixture(scope="module")
+def trackio_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """trackio reads its folder once, when it is imported."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TRACKIO_DIR", str(tmp_path_factory.mktemp("trackio")))
+        yield
+
+
+@pytest.mark.parametrize(("reporter", "read"), [("tensorboard", _tensorboard), ("trackio", _trackio)])
+def test_a_real_reporter_gets_each_score_once_at_its_step_and_each_loss(
+    reporter: str,
+    read: Callable[[Path], list[tuple[int, str, float]]],
+    tmp_path: Path,
+    trackio_home: None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    if importlib.util.find_spec(reporter) is None:
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(f"pip install {reporter} is missing")
+    monkeypatch.setenv("TENSORBOARD_LOGGING_DIR", str(tmp_path / "events"))
+    made = trainer(llama(), tmp_path, report_to=[reporter])
+    made.add_callback(PlopCallback(TASK, every=2, registry=tmp_path / "registry.db", log=made.log))
+    made.train()
+    with Registry(tmp_path / "registry.db") as registry:
+        (stored, *_) = registry.runs()
+    found = read(tmp_path)
+    for each in stored.types:
+        told = [(step, value) for step, tag, value in found if tag == f"train/plop/nfn/mine/{each.type}"]
+        assert sorted(step for step, _ in told) == [0, 2, 4, 6]
+        assert dict(told)[6] == pytest.approx(each.nfn, rel=1e-6)
+    assert sorted(step for step, tag, _ in found if tag == "train/loss") == [2, 4, 6]
+
+
+def test_a_reporter_that_is_left_out_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    pytest.importorskip("tensorboard")
+    made = trainer(llama(), tmp_path, report_to=["tensorboard"])
+    made.remove_callback(TensorBoardCallback)  # it would write beside the tests
+    made.add_callback(PlopCallback(TASK, every=STEPS, registry=tmp_path / "registry.db"))
+    made.train()
+    assert "for tensorboard too, give PlopCallback(…, log=trainer.log)" in caplog.text
 
 
 def test_what_cannot_work_is_said_before_training(tmp_path: Path) -> None:

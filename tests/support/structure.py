@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 
 ORDER = (
     ("version", "errors", "names", "words", "printable", "progress", "plop_registry"),
-    ("files", "hub", "quiet", "processes"),
+    ("bar", "files", "hub", "quiet", "processes"),
     ("method",),
     ("texts", "network"),
     ("models", "placement"),

@@ -140,7 +140,10 @@ def _misplaced(model: Any, types: Sequence[str]) -> Iterator[str]:
 
 
 def _line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__
+    """The error in one line; which of several missing libraries it names depends on what is installed besides."""
+    missing = r"requires the \w+ library but it was not found.*"
+    line = re.sub(missing, "requires a library that is not installed", " ".join(str(error).split()))
+    return line[:200] or type(error).__name__
 
 
 @contextmanager
