@@ -29,6 +29,15 @@ def _condition(text: str) -> str:
     return text
 
 
+def _method(text: str) -> str:
+    from plop_cli.errors import no_such
+    from plop_cli.opinions.methods import METHODS
+
+    if text not in METHODS:
+        raise typer.BadParameter(str(no_such("method", text, METHODS)))
+    return text
+
+
 @expanding(filters=filter_options)
 def compare(
     runs: Annotated[
@@ -55,6 +64,15 @@ def compare(
             help="Exit 3 where a run's placement is not the baseline's, or an NFN differs by more than X.",
         ),
     ] = None,
+    signal: Annotated[
+        str,
+        panels.what(
+            parser=_method,
+            autocompletion=completion.signals,
+            metavar="METHOD",
+            help="Compare what another method says: kappa, snr, alpha, … (docs/opinions.md).",
+        ),
+    ] = "nfn",
     format: FormatOption = Format.table,
     registry: RegistryOption = None,
 ) -> None:
@@ -68,8 +86,12 @@ def compare(
     from plop_cli.tables.comparison import comparison_markdown, comparison_table
     from plop_registry import Registry
 
+    if signal != "nfn" and any(condition.startswith("nfn:") for condition in fail_on or ()):
+        raise typer.BadParameter(f"nfn: is of NFN, and --signal is {signal}; give changed", param_hint="--fail-on")
     with Registry(registry) as store:
-        comparison, older = compare_stored(store, runs or [], by=by and by.value, baseline=baseline, **filters)
+        comparison, older = compare_stored(
+            store, runs or [], by=by and by.value, baseline=baseline, signal=signal, **filters
+        )
     if older:
         note(f"each column is the newest of its runs; {older} older passed over")
     emit(

@@ -28,6 +28,13 @@ def tasks(ctx: Any, incomplete: str) -> list[str]:
     return [*built_in, *_others(ctx, incomplete, "task", built_in)]
 
 
+def signals(incomplete: str) -> list[str]:
+    """Methods whose values can be compared."""
+    from plop_cli.opinions.methods import METHODS
+
+    return [name for name in METHODS if name.startswith(incomplete)]
+
+
 def _others(ctx: Any, incomplete: str, kind: Any, known: Any) -> list[str]:
     return [name for name in beginning(incomplete, kind, _registry(ctx)) if name not in known]
 

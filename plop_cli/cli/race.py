@@ -50,7 +50,8 @@ def race(
         str,
         panels.what(
             metavar="NAME,...",
-            help="plop, plop-1, attn, mlp, all, types (q_proj+v_proj), an adapter_config.json, a stored run.",
+            help="plop, plop-1, attn, mlp, all, another method (kappa, snr, alpha), types (q_proj+v_proj), an "
+            "adapter_config.json, a stored run.",
         ),
     ] = "plop,mlp,attn,all",
     match: Annotated[

@@ -14,9 +14,11 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from plop_cli.comparison import sentences
+from plop_cli.comparison.signals import compare_signal
 from plop_cli.comparison.values import Column, Comparison
 from plop_cli.method.significance import differences, holm, kendall_tau
 from plop_cli.runs.axes import first_difference, names
+from plop_cli.runs.kept import ordering_of
 from plop_cli.runs.selection import index_of, to_compare
 from plop_registry import Registry, Run, SampleMatrix, TypeScore
 
@@ -34,7 +36,7 @@ def compare(
     """
     by = by or first_difference([run for run, _ in runs])
     columns = [
-        Column(name, run, {type: score for type, score in _scores(run).items() if fnmatchcase(type, types)}, {})
+        Column(name, run, {t: s for t, s in _scores(run).items() if fnmatchcase(t, types)}, {}, tuple(run.recommended))
         for name, (run, _) in zip(names([run for run, _ in runs], by), runs, strict=True)
     ]
     for index, (_, matrix) in enumerate(runs):
@@ -47,7 +49,7 @@ def compare(
         baseline=columns[baseline],
         types=tuple(dict.fromkeys(type for column in (columns[baseline], *columns) for type in column.scores)),
         sentence=sentences.sentence(columns, columns[baseline], by),
-        notes=tuple(sentences.notes(columns, by)),
+        notes=(*sentences.notes(columns, by), *sentences.types_lacking(columns)),
     )
 
 
@@ -57,6 +59,7 @@ def compare_stored(
     *,
     by: str | None = None,
     baseline: str | None = None,
+    signal: str = "nfn",
     **filters: Any,
 ) -> tuple[Comparison, int]:
     """Compare stored runs, and how many older ones were passed over.
@@ -64,17 +67,19 @@ def compare_stored(
     Args:
         references, by, filters: which runs, as for `selection.to_compare`.
         baseline: what the others are compared to, a column's name or the start of an id; default the first.
+        signal: the method whose values are compared, a key of `opinions.methods.METHODS`.
+
+    Raises PlopError for runs that do not compare, and where what the method says of one is not in the registry.
     """
     whole, older = to_compare(registry, references, by, filters)
     runs = [run for run, _ in whole]
     called = names(runs, by or first_difference(runs))
-    comparison = compare(
-        whole,
-        baseline=index_of(runs, called, baseline) if baseline else 0,
-        by=by,
-        types=filters.get("type") or "*",
-    )
-    return comparison, older
+    at = index_of(runs, called, baseline) if baseline else 0
+    types = filters.get("type") or "*"
+    if signal == "nfn":
+        return compare(whole, baseline=at, by=by, types=types), older
+    orders = [ordering_of(signal, run, registry) for run in runs]
+    return compare_signal(runs, orders, baseline=at, by=by, types=types), older
 
 
 def _compared(column: Column, matrix: SampleMatrix, base: Run, base_matrix: SampleMatrix) -> Column:

@@ -8,26 +8,36 @@ from collections.abc import Iterator, Sequence
 from plop_cli.comparison.values import Column, Comparison
 from plop_cli.method.choice import SETTLED
 from plop_cli.method.floor import LEAST_SAMPLES, told
+from plop_cli.opinions.methods import METHODS, Method
 from plop_cli.runs.axes import AXES
 from plop_cli.words import counted, listed
 
 
-def sentence(columns: Sequence[Column], baseline: Column, by: str) -> str:
-    """Whether the placement changes, how much of NFN does, and how alike the rankings are."""
+def sentence(columns: Sequence[Column], baseline: Column, by: str, method: Method = METHODS["nfn"]) -> str:
+    """Whether the placement changes, how much of NFN (of `method`'s values) does, and how alike the rankings are."""
     others = [column for column in columns if column is not baseline]
-    return " ".join([*_placement(others, baseline, by), _values(others), *_rankings(others)])
+    if method.key == "nfn":
+        parts = [*_placement(others, baseline, by), *_doubts(others, baseline), _values(others)]
+    else:
+        parts = [f"By {method.name}:", *_placement(others, baseline, by)]
+    return " ".join([*parts, *_rankings(others)])
 
 
 def _placement(others: Sequence[Column], baseline: Column, by: str) -> Iterator[str]:
     changed = [column for column in others if column.changed]
     if not changed:
         runs = "both runs" if len(others) == 1 else f"all {len(others) + 1} runs"
-        yield f"LoRA belongs into {listed(baseline.run.recommended)} in {runs}."
+        yield f"LoRA belongs into {listed(baseline.chosen)} in {runs}."
         return
     moves = [f"{column.name} {_move(column)}" for column in changed]
     what = by if by in AXES else "run"
     yield f"The placement changes with the {what}: against {baseline.name}, {'; '.join(moves)}."
-    for column in (baseline, *changed):
+
+
+def _doubts(others: Sequence[Column], baseline: Column) -> Iterator[str]:
+    """How sure the sets are that are not the same."""
+    changed = [column for column in others if column.changed]
+    for column in (baseline, *changed) if changed else ():
         confidence = told(column.run.confidence, column.run.samples)
         if column.run.samples < LEAST_SAMPLES:
             yield f"How sure the set of {column.name} is cannot be told from {counted(column.run.samples, 'text')}."
@@ -94,7 +104,7 @@ def basis(column: Column, baseline: Column) -> str:
 
 
 def notes(columns: Sequence[Column], by: str) -> Iterator[str]:
-    """What else the runs differ in, and which types not all of them have."""
+    """What else the runs differ in."""
     for what, values in _told_apart_by(columns, by).items():
         groups: dict[str, list[str]] = {}
         for column, value in zip(columns, values, strict=True):
@@ -102,6 +112,9 @@ def notes(columns: Sequence[Column], by: str) -> Iterator[str]:
         if len(groups) > 1:
             yield f"not the same {what}: " + "; ".join(f"{value} in {listed(names)}" for value, names in groups.items())
 
+
+def types_lacking(columns: Sequence[Column]) -> Iterator[str]:
+    """Which types not all of the runs have."""
     types = dict.fromkeys(type for column in columns for type in column.scores)
     lacking = {type: tuple(column.name for column in columns if type not in column.scores) for type in types}
     for without in dict.fromkeys(filter(None, lacking.values())):

@@ -21,14 +21,16 @@ from plop_registry.shown import Shown
 class Column:
     """One run in a comparison. The baseline has no differences, no τ and no changed picks.
 
-    `pairs` is how many texts that both scored the differences are of; 0 means all texts, as independent samples.
-    `gained` and `lost` are the types that it recommends and the baseline does not, and the reverse.
+    `chosen` are the types that it recommends, best first. `pairs` is how many texts that both scored the differences
+    are of; 0 means all texts, as independent samples. `gained` and `lost` are the types that it recommends and the
+    baseline does not, and the reverse.
     """
 
     name: str
     run: Run
     scores: dict[str, TypeScore]
     differences: dict[str, Difference]
+    chosen: tuple[str, ...]
     pairs: int = 0
     tau: float = math.nan
     gained: tuple[str, ...] = ()
@@ -44,7 +46,8 @@ class Column:
 class Comparison(Shown):
     """Types down (the baseline's lowest first), runs across. `by` is their axis, "run" where they differ in none.
 
-    `sentence` says in plain words what it means, `notes` what is not comparable in it.
+    `sentence` says in plain words what it means, `notes` what is not comparable in it. `signal` is the method whose
+    values the scores are: what is called `nfn` in them is then that method's.
     """
 
     by: str
@@ -53,6 +56,7 @@ class Comparison(Shown):
     types: tuple[str, ...]
     sentence: str
     notes: tuple[str, ...]
+    signal: str = "nfn"
 
     @property
     def others(self) -> list[Column]:
@@ -63,6 +67,7 @@ class Comparison(Shown):
         """The JSON form. What is not finite is None; what a run lacks is left out."""
         return {
             "by": self.by,
+            "signal": self.signal,
             "baseline": self.baseline.run.id,
             "level": LEVEL,
             "sentence": self.sentence,
@@ -73,7 +78,7 @@ class Comparison(Shown):
                     "name": column.name,
                     **{axis: value(column.run) for axis, value in AXES.items()},
                     "samples": column.run.samples,
-                    "recommended": column.run.recommended,
+                    "recommended": list(column.chosen),
                     "gained": list(column.gained),
                     "lost": list(column.lost),
                     "paired_texts": column.pairs,
@@ -85,7 +90,10 @@ class Comparison(Shown):
         }
 
     def rows(self) -> Iterator[dict[str, Any]]:
-        """A flat row for each type of each run that has it; differences are None in the baseline."""
+        """A flat row for each type of each run that has it; differences are None in the baseline.
+
+        Its value is called "nfn", or that of another signal "value".
+        """
         for name in self.types:
             for column in self.columns:
                 if score := column.scores.get(name):
@@ -94,7 +102,7 @@ class Comparison(Shown):
                         "type": name,
                         "run_id": column.run.id,
                         "name": column.name,
-                        "nfn": score.nfn,
+                        "nfn" if self.signal == "nfn" else "value": score.nfn,
                         "stderr": finite(score.stderr),
                         "recommended": score.recommended,
                         "difference": difference and finite(difference.nfn),

@@ -16,11 +16,14 @@ from pathlib import Path
 from typing import Any
 
 from plop_cli.errors import PlopError, no_such
+from plop_cli.opinions.methods import METHODS
+from plop_cli.opinions.ordering import ordering
 from plop_cli.placement.placement import Placement
 from plop_cli.placement.ranks import cost, parse_match, rank_for
 from plop_cli.placement.recommend import Scores, recommend
+from plop_cli.placement.refused import refused
 from plop_cli.placement.targets import hits
-from plop_registry import Anatomy, RegistryError
+from plop_registry import Anatomy, Opinion, RegistryError
 
 WITHIN = 1.02
 """Matched placements have at most so many times each other's parameters."""
@@ -45,8 +48,9 @@ def listed(text: str) -> list[str]:
 
 
 def needs_scores(names: Sequence[str], match: str | None) -> bool:
-    """Whether PLoP has to have chosen before these can race."""
-    return any(name.startswith("plop") for name in (*names, match or ""))
+    """Whether PLoP has to have chosen before these can race, or what it is computed from has to be known."""
+    activations = {key for key, method in METHODS.items() if method.looks_at == "activations"}
+    return any(name.startswith("plop") or name in activations for name in (*names, match or ""))
 
 
 def contestants(
@@ -54,6 +58,7 @@ def contestants(
     body: Anatomy,
     scores: Scores | None,
     stored: Callable[[str], Scores],
+    opinion: Callable[[str], Opinion],
     *,
     rank: int | None = None,
     match: str | None = None,
@@ -62,8 +67,10 @@ def contestants(
     """The placements by what people call them, in this order.
 
     Args:
-        names: strategies (STRATEGIES), types joined by comma or +, an adapter_config.json or its folder, stored runs.
+        names: strategies (STRATEGIES), methods (`opinions.methods.METHODS`), types joined by comma or +, an
+            adapter_config.json or its folder, stored runs.
         stored: gives the scores of a stored run; raises where there is none.
+        opinion: gives what a method says of this model.
         rank, match, budget: the rank of all; or STRATEGY:RANK, whose size all are to have; or parameters at most.
 
     Raises PlopError for what does not exist, does not fit the model, or cannot be made equally large.
@@ -71,7 +78,7 @@ def contestants(
     wanted = parse_match(match) if match else None
     found: dict[str, Placement] = {}
     for name in names:
-        called, placement = _placement(name, body, scores, stored)
+        called, placement = _placement(name, body, scores, stored, opinion)
         found[called if called not in found else f"{called} ({sum(map(called.__eq__, found)) + 1})"] = placement
     if len(found) < 2:
         raise PlopError("a race needs two contestants; give more (--contestants plop,mlp)")
@@ -147,7 +154,11 @@ def _strategies(body: Anatomy, scores: Scores | None) -> dict[str, Any]:
 
 
 def _placement(
-    name: str, body: Anatomy, scores: Scores | None, stored: Callable[[str], Scores]
+    name: str,
+    body: Anatomy,
+    scores: Scores | None,
+    stored: Callable[[str], Scores],
+    opinion: Callable[[str], Opinion],
 ) -> tuple[str, Placement]:
     given = () if scores is None else scores
     types = {module.type for module in body.modules}
@@ -156,6 +167,8 @@ def _placement(
         if strategy is None:
             raise PlopError(f"{name} cannot race: this model's attention cannot be traced; give types (q_proj+v_proj)")
         return strategy.name.split(" (")[0], recommend(given, targets=strategy.types, model=body)
+    if name in METHODS:
+        return METHODS[name].name, recommend(given, targets=_choice_of(opinion(name), body.architecture), model=body)
     parts = [part.strip() for part in name.replace("+", ",").split(",")]
     if len(parts) > 1 or name in types:
         return "+".join(parts), recommend(given, targets=parts, model=body)
@@ -165,7 +178,17 @@ def _placement(
     try:
         return f"run {name}", recommend(stored(name), model=body)
     except RegistryError as error:
-        raise no_such("contestant", name, [*STRATEGIES, *types]) from error
+        raise no_such("contestant", name, [*STRATEGIES, *METHODS, *types]) from error
+
+
+def _choice_of(opinion: Opinion, architecture: str) -> tuple[str, ...]:
+    """The types that a method would adapt, as many as PLoP."""
+    types = {module.type for module in opinion.values}
+    order = ordering(opinion, exclude=refused(architecture, types))
+    if order.chosen:
+        return order.chosen
+    why = f"{opinion.left_out[0]}" if opinion.left_out else "it tells layers apart"
+    raise PlopError(f"{order.method.name} chooses no types here ({why}), so it cannot race; leave it out")
 
 
 def _configured(path: Path, body: Anatomy) -> tuple[str, Placement]:

@@ -6,7 +6,7 @@ outcome = race(model, tokenizer, rows, {"PLoP": placement, "MLP": other})
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -26,7 +26,8 @@ from plop_cli.racing.training import Trainer
 from plop_cli.racing.tuning import RATES, grid
 from plop_cli.racing.watch import Watch
 from plop_cli.texts.text import Text
-from plop_registry import Race, Registry
+from plop_cli.words import listed
+from plop_registry import Entry, Race, Registry
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -94,6 +95,8 @@ def race(
         if placement.rank > least:
             watch.note(f"{called}: rank {placement.rank} is more than modules with a side of {least} can use")
     entries = tuple(entry(called, placement) for called, placement in placements.items())
+    for alike in _alike(entries):
+        watch.note(f"{listed(alike)} put the same adapters into the same places, and run the same laps")
     begun = replace(begun, entries=entries, nfn=dict(nfn or {}))
     own = {each.adapters: placements[each.name] for each in reversed(entries)}
     opened = nullcontext(registry) if isinstance(registry, Registry) or registry is None else Registry(registry)
@@ -108,6 +111,14 @@ def race(
             watch=watch,
         )
         return rounds.run(seeds, grid(rates))
+
+
+def _alike(entries: Sequence[Entry]) -> list[list[str]]:
+    """The names of those whose adapters are the same."""
+    names: dict[str, list[str]] = {}
+    for each in entries:
+        names.setdefault(each.adapters, []).append(each.name)
+    return [each for each in names.values() if len(each) > 1]
 
 
 def _drawn(

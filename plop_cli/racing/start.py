@@ -15,7 +15,8 @@ from plop_cli.models.devices import resolve_device, resolve_dtype
 from plop_cli.models.options import Loading
 from plop_cli.models.quantization import package_of
 from plop_cli.models.source import ModelSource, identify
-from plop_cli.placement.recommend import Scores, StoredScores
+from plop_cli.opinions.methods import METHODS
+from plop_cli.placement.recommend import StoredScores
 from plop_cli.processes import ALONE, Group, own_device, size
 from plop_cli.progress import says
 from plop_cli.racing.identity import Setting
@@ -24,10 +25,11 @@ from plop_cli.racing.tuning import RATES, grid
 from plop_cli.racing.watch import Watch
 from plop_cli.runs.exchange import keep
 from plop_cli.runs.identity import Identity, places
+from plop_cli.runs.kept import kept, kept_of_weights
 from plop_cli.runs.revisions import names_of
 from plop_cli.scoring.settings import settings
 from plop_cli.texts.tasks import Task
-from plop_registry import Race, Registry
+from plop_registry import Opinion, Race, Registry
 
 if TYPE_CHECKING:
     from plop_cli.racing.examples import Data
@@ -103,15 +105,12 @@ def start(
     if needs_scores(asked.contestants, asked.match):
         scores = _scored(model, tokenizer, source, loading, data, registry, group, watch)
 
-    def stored(reference: str) -> Scores:
-        run = registry.get(reference)
-        return StoredScores(run, registry.matrix(run.id))
-
     placements = contestants(
         asked.contestants,
         anatomy(model),
         scores,
-        stored,
+        lambda reference: _stored(reference, registry),
+        lambda method: _opinion(method, source, loading, scores, registry, group),
         rank=asked.rank,
         match=asked.match,
         budget=asked.budget,
@@ -134,6 +133,31 @@ def start(
         group=group,
         watch=watch,
     )
+
+
+def _stored(reference: str, registry: Registry) -> StoredScores:
+    run = registry.get(reference)
+    return StoredScores(run, registry.matrix(run.id))
+
+
+def _opinion(
+    method: str,
+    source: ModelSource,
+    loading: Loading,
+    scores: StoredScores | None,
+    registry: Registry,
+    group: Group,
+) -> Opinion:
+    """What a method says of the model, or of the run on the training prompts, in all processes."""
+    known = kept_of_weights(source.revision, source.quantization, loading.dtype, registry)
+    if scores is not None:
+        known |= kept(scores.run, registry)
+    found: Opinion | None = group.gather(known.get(method))[0]
+    if found is None:
+        raise PlopError(
+            f"{METHODS[method].name} of {source} is not in the registry; plop opinions {source} puts it there"
+        )
+    return found
 
 
 def _read(asked: Asked) -> tuple[Source, Source | None]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache, partial
+from itertools import islice
 from typing import Any, cast
 
 import torch
@@ -52,22 +53,24 @@ class Operators:
         probed.of(counts)
 
     Modules are probed at their first forward, while their weight is in memory anyway; those with a forward of their own
-    before it. `biases` are there from then on.
+    before it. `biases` are there from then on; what else the probes tell comes to the host when it is asked for.
     """
 
     def __init__(
         self, modules: Sequence[LinearModule], dtype: torch.dtype, *, seed: int, sizes: Mapping[nn.Module, float]
     ) -> None:
         self._modules, self._dtype = modules, dtype
-        self._probes = cache(partial(nfn.unit_probes, seed=seed))
+        self._probes = cache(partial(_probes, seed))
+        self._seen: list[_Seen] = []
         self._found: list[Operator | None] = [None] * len(modules)
         self.biases: list[Tensor | None] = [None] * len(modules)
         self._columns = defaultdict[nn.Module, list[int]](list)
         """Of each module that is probed at its first forward: its column, or the first one of each of its experts."""
         for column, module in enumerate(modules):
             if module.expert is None and not own_forward.is_plain(module.module):
-                u, size = self._probes(module.in_features), sizes.get(module.module, 1.0)
-                self._keep(column, [_own(module, dtype, u, size)])
+                u, size = nfn.unit_probes(module.in_features, seed=seed), sizes.get(module.module, 1.0)
+                self._found[column] = own = _own(module, dtype, u, size)
+                self.biases[column] = own.bias
             elif not module.expert:
                 self._columns[module.module].append(column)
 
@@ -85,35 +88,79 @@ class Operators:
 
         A module that saw some elsewhere, in another process, is probed now; one that saw none need not be.
         """
+        self._finish()
         for column, linear in enumerate(self._modules):
             if self._found[column] is None and counts[:, column].any():
                 with fetched(linear.module) as forward:
                     self._probe(linear.module, forward)
+                self._finish()
         return [operator or _UNSEEN for operator in self._found]
+
+    def _finish(self) -> None:
+        for seen, operators in _operators(self._seen):
+            self._found[seen.column : seen.column + len(operators)] = operators
+        self._seen.clear()
 
     def _probe(self, module: nn.Module, forward: Any) -> None:
         for column in self._columns[module]:
             linear = self._modules[column]
-            u = self._probes(linear.in_features)
-            of_experts = linear.expert is not None
-            self._keep(column, _experts(linear, u) if of_experts else [_plain(linear, self._dtype, u, forward)])
-
-    def _keep(self, column: int, operators: Iterable[Operator]) -> None:
-        for at, operator in enumerate(operators, start=column):
-            self._found[at], self.biases[at] = operator, operator.bias
+            if linear.expert is not None:
+                self._seen.append(_experts(column, linear, self._probes))
+            else:
+                self._seen.append(_plain(column, linear, self._probes, self._dtype, forward))
+                self.biases[column] = self._seen[-1].bias
 
 
-def _plain(module: LinearModule, dtype: torch.dtype, u: Tensor, forward: Any) -> Operator:
+_Probes = Callable[[int, torch.device, torch.dtype], tuple[Tensor, Tensor]]
+
+
+def _probes(seed: int, in_features: int, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Unit vectors where and in the dtype in which a module takes them, and their norms after rounding to it."""
+    u = nfn.unit_probes(in_features, seed=seed).to(device, dtype)
+    return u, nfn.norms(u)
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What probes came out as, of the module at `column` or of all experts of one parameter, the first of them there.
+
+    ‖W u‖ of unit vectors, (modules, rows, probes), and ‖W‖_F², (modules, rows), are those of all rows and of each
+    part's. They stay where they were computed.
+    """
+
+    column: int
+    in_features: int
+    r: Tensor
+    squares: Tensor
+    bias: Tensor | None = None
+    rank: int | None = None
+
+
+def _operators(seen: Sequence[_Seen]) -> Iterator[tuple[_Seen, list[Operator]]]:
+    """For each, the operators of its modules; the arithmetic of all is done at once."""
+    if not seen:
+        return
+    r = torch.cat([each.r.flatten(0, 1).cpu() for each in seen])
+    q = [square / each.in_features for each in seen for square in each.squares.flatten().tolist()]
+    baselines = iter(nfn.expectations(r, q))
+    for each in seen:
+        modules, rows, _ = each.r.shape
+        made = [list(islice(baselines, rows)) for _ in range(modules)]
+        yield each, [Operator(each.bias, whole, tuple(parts), each.rank) for whole, *parts in made]
+
+
+def _plain(column: int, module: LinearModule, probes: _Probes, dtype: torch.dtype, forward: Any) -> _Seen:
     """Of a module that does nothing but multiply by its weight, though that may not show (torchao, bitsandbytes)."""
     linear = module.module
     weight = linear.weight
     assert isinstance(weight, Tensor)
     readable = type(weight) in (Tensor, nn.Parameter) and weight.is_floating_point()
-    u = u.to(weight.device, weight.dtype if readable else dtype)
+    u, u_norms = probes(module.in_features, weight.device, weight.dtype if readable else dtype)
     bias, W = _without_bias(linear, forward, u)
     outputs = W(u)
     shown = [weight if isinstance(linear, Conv1D) else weight.mT] if readable else own_forward.columns(W, u, 1.0)
-    return _operator(module, bias, u, outputs, _q(module, shown))
+    r = torch.stack([nfn.amplification(Wu, u_norms) for Wu in _by_rows(module, outputs)])
+    return _Seen(column, module.in_features, r[None], _squares(module, shown)[None], bias, _rank(module, outputs, r[0]))
 
 
 def _own(module: LinearModule, dtype: torch.dtype, u: Tensor, size: float) -> Operator:
@@ -126,14 +173,17 @@ def _own(module: LinearModule, dtype: torch.dtype, u: Tensor, size: float) -> Op
             large = own_forward.sized(W, size)
             outputs = large(u)
             against = None if own_forward.is_linear(large, u, outputs) else own_forward.NOT_LINEAR
-            q = _q(module, own_forward.columns(W, u, size))
+            squares = _squares(module, own_forward.columns(W, u, size))
+            q = [square / module.in_features for square in squares.tolist()]
     except Exception as failure:  # noqa: BLE001  # foreign code, on what it may not have been written for
         why = " ".join(f"{type(failure).__name__}: {failure}".split())[:200]
         return Operator(None, nothing, (nothing,) * len(module.parts), against=f"it cannot be probed ({why})")
-    error = own_forward.error_of_probes(nfn.amplification(outputs, nfn.norms(u)), q[0])
+    r = torch.stack([nfn.amplification(Wu, nfn.norms(u)) for Wu in _by_rows(module, outputs)])
+    error = own_forward.error_of_probes(r[0], q[0])
     if error:
-        q = [float(nfn.amplification(Wu, nfn.norms(u)).square().mean()) for Wu in _by_rows(module, outputs)]
-    return replace(_operator(module, bias, u, outputs, q), against=against, error=error)
+        q = [float(of_rows.square().mean()) for of_rows in r]
+    whole, *parts = nfn.expectations(r, q)
+    return Operator(bias, whole, tuple(parts), _rank(module, outputs, r[0]), against, error)
 
 
 def _without_bias(linear: nn.Module, forward: Any, u: Tensor) -> tuple[Tensor | None, own_forward.Map]:
@@ -142,21 +192,19 @@ def _without_bias(linear: nn.Module, forward: Any, u: Tensor) -> tuple[Tensor | 
     return bias, forward if bias is None else lambda inputs: forward(inputs) - bias
 
 
-def _operator(module: LinearModule, bias: Tensor | None, u: Tensor, outputs: Tensor, q: Sequence[float]) -> Operator:
-    """From `outputs`, W of the probes `u`, and ‖W‖_F²/in of all rows and of each part's."""
-    whole, *parts = (nfn.baseline(Wu, u, share) for Wu, share in zip(_by_rows(module, outputs), q, strict=True))
+def _rank(module: LinearModule, outputs: Tensor, r: Tensor) -> int | None:
+    """W's rank as `Operator` has it, from the outputs of unit vectors, (probes, out), and their norms."""
     telling = outputs[: min(module.in_features, module.out_features) // 2]
-    hidden = outputs.dtype != torch.float32 or nfn.surely_spread(telling)
-    rank = None if hidden else nfn.span(telling)
-    return Operator(bias, whole, tuple(parts), rank if rank != len(telling) else None)
+    if outputs.dtype != torch.float32 or not len(telling) or nfn.surely_spread(r, len(telling), module.in_features):
+        return None
+    rank = nfn.span(telling)
+    return rank if rank < len(telling) else None
 
 
-def _q(module: LinearModule, columns: Iterable[Tensor]) -> list[float]:
-    """‖W‖_F²/in of all rows and of each part's, from W's columns, given as rows."""
+def _squares(module: LinearModule, columns: Iterable[Tensor]) -> Tensor:
+    """‖W‖_F² of all rows and of each part's, (rows,), from W's columns, given as rows."""
     rows = _whole_and_parts(module)
-    squares = sum(torch.stack([_squares(part.of(some)) for part in rows]) for some in columns)
-    shares: list[float] = (cast(Tensor, squares).cpu().double() / module.in_features).tolist()
-    return shares
+    return cast(Tensor, sum(torch.stack([_square(part.of(some)) for part in rows]) for some in columns))
 
 
 def _by_rows(module: LinearModule, outputs: Tensor) -> list[Tensor]:
@@ -168,22 +216,17 @@ def _whole_and_parts(module: LinearModule) -> tuple[Part, ...]:
     return (Part("", 1, 0, module.out_features), *module.parts)
 
 
-def _squares(W: Tensor) -> Tensor:
+def _square(W: Tensor) -> Tensor:
     """‖W‖_F²."""
     return cast(Tensor, torch.linalg.vector_norm(W, dtype=torch.float32).square())
 
 
-def _experts(first: LinearModule, u: Tensor) -> Iterator[Operator]:
-    """All experts of one parameter; the weights are viewed, not copied, and one transfer brings all their norms."""
+def _experts(column: int, first: LinearModule, probes: _Probes) -> _Seen:
+    """All experts of one parameter; the weights are viewed, not copied."""
     weights = experts.matrices(first.module, first.parameter)
-    u = u.to(weights.device, weights.dtype)
-    u_norms, rows = nfn.norms(u), _whole_and_parts(first)
+    u, u_norms = probes(first.in_features, weights.device, weights.dtype)
     r, squares = [], []
     for W in weights:
-        Wu = u @ W.T
-        r.append(torch.stack([nfn.amplification(part.of(Wu).flatten(-2), u_norms) for part in rows]))
-        squares.append(torch.stack([_squares(part.of(W.T)) for part in rows]))
-    q = torch.stack(squares).cpu().double() / first.in_features
-    for r_of_rows, q_of_rows in zip(torch.stack(r).cpu(), q.tolist(), strict=True):
-        whole, *parts = map(nfn.expectation, r_of_rows, q_of_rows)
-        yield Operator(None, whole, tuple(parts))
+        r.append(torch.stack([nfn.amplification(Wu, u_norms) for Wu in _by_rows(first, u @ W.T)]))
+        squares.append(_squares(first, [W.T]))
+    return _Seen(column, first.in_features, torch.stack(r), torch.stack(squares))

@@ -12,6 +12,7 @@ from rich.text import Text
 from plop_cli.comparison.sentences import basis
 from plop_cli.comparison.values import Column, Comparison
 from plop_cli.method.significance import LEVEL
+from plop_cli.opinions.methods import METHODS
 from plop_cli.tables.fit import shortened
 from plop_cli.tables.plain import CHOSEN, plain_table, plus_minus
 from plop_cli.tables.rows import to_markdown
@@ -24,10 +25,10 @@ def comparison_table(comparison: Comparison, *, width: int) -> RenderableType:
     """Types down, runs across: NFN, and under it the difference to the baseline; then what it means.
 
     Runs that do not fit into `width` go into tables of their own, each beside the baseline again. Where not even one
-    fits beside it, standard errors are left out.
+    fits beside it, standard errors are left out. Other signals have none.
     """
     first = max(map(len, ["ranking τ", *comparison.types])) + 4
-    brief = first + 2 * _RUN > width
+    brief = comparison.signal != "nfn" or first + 2 * _RUN > width
     least = _BRIEF if brief else _RUN
     room = max(1, (width - first) // least - 1)
     starts = range(0, len(comparison.others), room)
@@ -50,33 +51,40 @@ def _table(comparison: Comparison, columns: Sequence[Column], each: int, *, brie
         name = shortened(column.name, max(each, least))
         table.add_column(f"{name}\n{about}", justify="right", overflow="fold", min_width=least)
     for name in comparison.types:
-        table.add_row(name, *(_cell(column, name, brief=brief) for column in columns))
+        table.add_row(name, *(_cell(column, name, _digits(comparison), brief=brief) for column in columns))
     table.add_section()
     for name, cells in _summary(comparison, columns).items():
         table.add_row(name, *cells)
     return table
 
 
-def _cell(column: Column, name: str, *, brief: bool) -> Text:
+def _digits(comparison: Comparison) -> str:
+    """How a value is formatted: other signals are of any size."""
+    return ".3f" if comparison.signal == "nfn" else ".4g"
+
+
+def _cell(column: Column, name: str, digits: str, *, brief: bool) -> Text:
     if name not in column.scores:
         return Text("–", style="dim")
-    cell = Text(_score(column, name, brief=brief), style="bold green" if column.scores[name].recommended else "")
+    cell = Text(
+        _score(column, name, digits, brief=brief), style="bold green" if column.scores[name].recommended else ""
+    )
     if difference := column.differences.get(name):
         style = "bold" if difference.significant else "not bold dim"
-        cell.append(f"\n{_difference(column, name, brief=brief)}", style=style)
+        cell.append(f"\n{_difference(column, name, digits, brief=brief)}", style=style)
     return cell
 
 
-def _score(column: Column, name: str, *, brief: bool = False) -> str:
+def _score(column: Column, name: str, digits: str, *, brief: bool) -> str:
     score = column.scores[name]
-    return f"{CHOSEN} " * score.recommended + f"{score.nfn:.3f}" + _error(score.stderr, brief=brief)
+    return f"{CHOSEN} " * score.recommended + f"{score.nfn:{digits}}" + _error(score.stderr, brief=brief)
 
 
-def _difference(column: Column, name: str, *, brief: bool = False) -> str:
+def _difference(column: Column, name: str, digits: str, *, brief: bool) -> str:
     difference = column.differences[name]
     if math.isnan(difference.nfn):
         return "–"
-    return "* " * difference.significant + f"{difference.nfn:+.3f}" + _error(difference.stderr, brief=brief)
+    return "* " * difference.significant + f"{difference.nfn:+{digits}}" + _error(difference.stderr, brief=brief)
 
 
 def _error(value: float | None, *, brief: bool) -> str:
@@ -94,6 +102,15 @@ def _summary(comparison: Comparison, columns: Sequence[Column]) -> dict[str, lis
 
 
 def _legend(comparison: Comparison) -> Iterator[str]:
+    if comparison.signal != "nfn":
+        method = METHODS[comparison.signal]
+        end = "lowest" if method.lowest else "highest"
+        yield (
+            f"{CHOSEN} {method.name} would adapt these, the {end}. Signed: the difference to "
+            f"{comparison.baseline.name}; these values have no standard errors."
+        )
+        yield from (f"Mind: {note}." for note in comparison.notes)
+        return
     yield (
         f"{CHOSEN} LoRA belongs here. ± one standard error. Signed: the difference to {comparison.baseline.name}; "
         f"* is more than chance: the risk of even one such mark by chance is {LEVEL:.0%} (Holm)."
@@ -111,7 +128,8 @@ def comparison_markdown(comparison: Comparison) -> str:
     """The same for a pull request: what it means, the table, and what to mind."""
     columns = comparison.columns
     rows = [
-        {"type": name, **{column.name: _markdown_cell(column, name) for column in columns}} for name in comparison.types
+        {"type": name, **{column.name: _markdown_cell(comparison, column, name) for column in columns}}
+        for name in comparison.types
     ]
     for what, cells in _summary(comparison, columns).items():
         rows.append({"type": what, **dict(zip((column.name for column in columns), cells, strict=True))})
@@ -119,8 +137,11 @@ def comparison_markdown(comparison: Comparison) -> str:
     return f"**{comparison.sentence}**\n\n{to_markdown(rows)}\n{legend}\n"
 
 
-def _markdown_cell(column: Column, name: str) -> str:
+def _markdown_cell(comparison: Comparison, column: Column, name: str) -> str:
     if name not in column.scores:
         return ""
-    difference = f"<br>{_difference(column, name)}".replace("*", r"\*") if name in column.differences else ""
-    return _score(column, name) + difference
+    digits, brief = _digits(comparison), comparison.signal != "nfn"
+    score = _score(column, name, digits, brief=brief)
+    if name not in column.differences:
+        return score
+    return f"{score}<br>{_difference(column, name, digits, brief=brief)}".replace("*", r"\*")

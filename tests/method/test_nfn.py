@@ -173,19 +173,20 @@ def test_norms_are_taken_in_float32_whatever_the_dtype(dtype: torch.dtype) -> No
     assert nfn.amplification(torch.full((1, 4096), 100.0, dtype=dtype), torch.tensor([2.0])).tolist() == [3200]
 
 
-@pytest.mark.parametrize("rank", [1, 8, 32, 63])
+@pytest.mark.parametrize(("inputs", "rank"), [(96, 1), (96, 8), (96, 47), (576, 63), (16, 7), (4, 1)])
 @pytest.mark.parametrize("decay", [0.0, 0.5, 2.0])
-def test_a_low_rank_is_never_taken_for_spread(rank: int, decay: float) -> None:
+def test_a_low_rank_is_never_taken_for_spread(inputs: int, rank: int, decay: float) -> None:
     """Over 200 matrices whose singular values fall as i^-decay; equal ones come nearest to a full rank."""
     for seed in range(200):
         generator = torch.Generator().manual_seed(seed)
-        left, right = (torch.randn(96, rank, generator=generator) for _ in range(2))
+        left, right = (torch.randn(inputs, rank, generator=generator) for _ in range(2))
         W = left * torch.arange(1, rank + 1) ** -decay @ right.T
-        assert not nfn.surely_spread(nfn.unit_probes(96, seed=seed) @ W.T)
+        r = nfn.norms(nfn.unit_probes(inputs, seed=seed) @ W.T)
+        assert not nfn.surely_spread(r, rank + 1, inputs)
 
 
 def test_an_ordinary_matrix_is_spread_and_of_full_rank() -> None:
-    W = torch.randn(300, 200, generator=torch.Generator().manual_seed(0))
-    outputs = nfn.unit_probes(200, seed=0) @ W.T
-    assert nfn.surely_spread(outputs)
+    W = torch.randn(600, 400, generator=torch.Generator().manual_seed(0))
+    outputs = nfn.unit_probes(400, seed=0) @ W.T
+    assert nfn.surely_spread(nfn.norms(outputs), len(outputs), 400)
     assert nfn.span(outputs) == len(outputs)

@@ -15,6 +15,7 @@ import torch
 import architectures
 from fingerprint import no_trace
 from plop_cli import Placement, PlopError, race, recommend
+from plop_cli.opinions.methods import METHODS
 from plop_cli.racing import losses, training
 from plop_cli.racing.contestants import contestants
 from plop_cli.racing.examples import draw
@@ -23,7 +24,7 @@ from plop_cli.racing.sources import shaped
 from plop_cli.racing.training import Trainer
 from plop_cli.racing.verdicts import finals, stand, winner
 from plop_cli.racing.watch import Watch
-from plop_registry import Registry
+from plop_registry import ModuleValue, Opinion, Registry
 from races import same, sums
 from small_models import bert, byte_tokenizer, gpt2, qwen2
 
@@ -243,15 +244,45 @@ def test_names_become_placements_of_one_size(tmp_path: Path) -> None:
         raise AssertionError(reference)
 
     names = ["mlp", "attn", "all", "q_proj+v_proj", str(tmp_path)]
-    found = contestants(names, body, None, stored, budget=200_000)
+    found = contestants(names, body, None, stored, stored, budget=200_000)
     sizes = [placement.trainable_parameters for placement in found.values()]
     assert max(sizes) <= 200_000
     assert max(sizes) <= 1.02 * min(sizes)
     assert list(found) == ["MLP", "Attn", "all-linear", "q_proj+v_proj", tmp_path.name]
     assert {module.type for module in found[tmp_path.name].modules} == {"o_proj", "down_proj"}
-    twice = contestants(["mlp", "mlp"], body, None, stored, rank=4)
+    twice = contestants(["mlp", "mlp"], body, None, stored, stored, rank=4)
     assert list(twice) == ["MLP", "MLP (2)"]
     assert adapters_of(twice["MLP"]) == adapters_of(twice["MLP (2)"])
+
+
+def test_other_methods_race_by_the_types_that_they_choose() -> None:
+    from plop_cli.network.anatomy import anatomy
+
+    body, types = anatomy(qwen2()), ("q_proj", "k_proj", "v_proj", "o_proj", "up_proj", "gate_proj", "down_proj")
+
+    def opinion(method: str) -> Opinion:
+        layers = [ModuleValue("layers.0", "", 1)]
+        values = [ModuleValue(f"layers.0.{name}", name, value) for value, name in enumerate(types, 1)]
+        return METHODS[method].opinion(layers if method == "influence" else values, seconds=0)
+
+    found = contestants(["kappa", "snr", "v_proj+o_proj"], body, None, pytest.fail, opinion, budget=100_000)
+    assert list(found) == ["condition number κ", "Spectrum's SNR", "v_proj+o_proj"]
+    chosen = [{module.type for module in placement.modules} for placement in found.values()]
+    assert chosen == [{*types[:3]}, {*types[-3:]}, {"v_proj", "o_proj"}]
+    sizes = [placement.trainable_parameters for placement in found.values()]
+    assert max(sizes) <= min(100_000, 1.02 * min(sizes))
+    with pytest.raises(PlopError, match=r"block influence chooses no types here \(it tells layers apart\)"):
+        contestants(["mlp", "influence"], body, None, pytest.fail, opinion, rank=4)
+
+
+def test_those_that_come_to_the_same_adapters_run_the_same_laps_and_that_is_said() -> None:
+    model, told = small(), Told()
+    types = {"a": "q_proj", "b": "q_proj", "c": "o_proj"}
+    placements = {name: recommend(targets=[kind], model=model, rank=2) for name, kind in types.items()}
+    brief = Setting(steps=1, batch=4)
+    found = race(model, TOKENIZER, sums(60), placements, setting=brief, rates="1e-3", seeds=1, watch=told)
+    assert "a and b put the same adapters into the same places, and run the same laps" in told.notes
+    assert len(found.laps) == 2
 
 
 @pytest.mark.parametrize(
@@ -280,7 +311,7 @@ def test_a_config_that_a_race_cannot_do_is_refused(config: dict[str, Any], said:
 
     (tmp_path / "adapter_config.json").write_text(json.dumps(config))
     with pytest.raises(PlopError, match=said):
-        contestants(["mlp", str(tmp_path)], anatomy(qwen2()), None, lambda reference: pytest.fail(reference), rank=4)
+        contestants(["mlp", str(tmp_path)], anatomy(qwen2()), None, pytest.fail, pytest.fail, rank=4)
 
 
 def test_a_rank_that_a_module_cannot_use_is_said() -> None:

@@ -21,8 +21,9 @@ from typer.testing import CliRunner, Result
 
 from plop_cli import PlopError
 from plop_cli.cli.app import app
+from plop_cli.opinions.methods import METHODS
 from plop_cli.racing.sources import shaped
-from plop_registry import Registry, Run, SampleMatrix, race_key
+from plop_registry import ModuleValue, Registry, Run, SampleMatrix, race_key
 from races import made_race, sums, write_rows
 from small_models import byte_tokenizer, gpt2, qwen2
 
@@ -116,6 +117,8 @@ BAD: dict[str, tuple[list[Any], list[dict[str, Any]] | None, str]] = {
     "a type that is not there": (["--contestants", "mlp,q_prj"], None, "no contestant 'q_prj'; did you mean 'q_proj'?"),
     "types that are not there": (["--contestants", "mlp,q_proj+x"], None, "no module type 'x'; "),
     "a run that is not there": (["--contestants", "mlp,0123abcd"], None, "no contestant '0123abcd'; "),
+    "a method that is not kept": (["--contestants", "mlp,kappa"], None, "condition number κ of small is not in the "),
+    "a method that is not there": (["--contestants", "mlp,kapa"], None, "no contestant 'kapa'; did you mean 'kappa'?"),
     "one contestant": (["--contestants", "mlp"], None, "a race needs two contestants"),
     "budget below rank 1": (["--budget", "300"], None, "rank 1 of MLP takes "),
     "a match below rank 1": (["--match", "attn:1", "--contestants", "attn,all"], None, "rank 1 of all-linear takes "),
@@ -147,6 +150,22 @@ def test_test_examples_that_stand_in_the_training_data_are_counted_and_said(plac
     test = write_rows(tmp_path / "test.jsonl", [*sums(60)[:3], *sums(9, seed=7)])
     result = race(place, "--test", test, registry=tmp_path / "registry.db")
     assert "note: 3 test examples stood in the training data too, and left it\n" in result.stderr
+
+
+def test_what_another_method_says_races_beside_plop(place: Path, tmp_path: Path) -> None:
+    from plop_cli.models.options import Loading
+    from plop_cli.models.source import identify
+
+    revision = identify(str(place / "small"), Loading()).revision
+    types = ("q_proj", "k_proj", "v_proj", "o_proj", "up_proj", "gate_proj", "down_proj")
+    values = [ModuleValue(f"layers.0.{name}", name, value) for value, name in enumerate(types, 1)]
+    with Registry(tmp_path / "registry.db") as registry:
+        registry.opinions.keep_of_weights(revision, "float32", [METHODS["snr"].opinion(values, seconds=0)])
+    words = ["--contestants", "plop,snr", "--rank", 2, "-f", "json"]
+    result = race(place, *words, registry=tmp_path / "registry.db")
+    assert result.exit_code == 0, result.stderr
+    entries = {each["name"]: each["types"] for each in json.loads(result.stdout)["entries"]}
+    assert entries["Spectrum's SNR"] == ["down_proj", "gate_proj", "up_proj"]
 
 
 def test_quantized_weights_without_bitsandbytes_are_refused(

@@ -1,0 +1,84 @@
+"""Runs side by side by what another method says of them, such as the condition number of their weights.
+
+comparison = compare_signal(runs, [ordering(opinion) for opinion in opinions], by="model")
+comparison.columns[1].scores["v_proj"].nfn          # the method's value: 187.2
+
+What other methods say has no standard errors, so nothing is called more than chance.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from fnmatch import fnmatchcase
+
+from plop_cli.comparison import sentences
+from plop_cli.comparison.values import Column, Comparison
+from plop_cli.errors import PlopError
+from plop_cli.method.significance import Difference
+from plop_cli.opinions.methods import Method
+from plop_cli.opinions.ordering import Ordering, agreement
+from plop_cli.runs.axes import first_difference, names
+from plop_registry import Run, TypeScore
+
+
+def compare_signal(
+    runs: Sequence[Run], orders: Sequence[Ordering], *, baseline: int = 0, by: str | None = None, types: str = "*"
+) -> Comparison:
+    """Compare what one method says of each run to what it says of the one at index `baseline`.
+
+    Args: as for `compare`; `orders` has the method's order of types for each run.
+
+    Raises PlopError where the method tells no types apart.
+    """
+    method, base = orders[baseline].method, orders[baseline]
+    for run, order in zip(runs, orders, strict=True):
+        if not order.types:
+            raise PlopError(f"{method.name} tells no types of {run.model_name} apart; choose another --signal")
+    by = by or first_difference(runs)
+    columns = [
+        _column(name, run, order, base, types) for name, run, order in zip(names(runs, by), runs, orders, strict=True)
+    ]
+    shown = dict.fromkeys(type for column in (columns[baseline], *columns) for type in column.scores)
+    return Comparison(
+        by=by,
+        columns=tuple(columns),
+        baseline=columns[baseline],
+        types=tuple(shown),
+        sentence=sentences.sentence(columns, columns[baseline], by, method),
+        notes=(*_notes(columns, by, method), *sentences.types_lacking(columns)),
+        signal=method.key,
+    )
+
+
+def _column(name: str, run: Run, order: Ordering, base: Ordering, types: str) -> Column:
+    scores = {
+        each.type: TypeScore(each.type, each.modules, each.value, math.nan, recommended=each.type in order.chosen)
+        for each in order.types
+        if fnmatchcase(each.type, types)
+    }
+    if order is base:
+        return Column(name, run, scores, {}, order.chosen)
+    differences = {
+        type: Difference(score.nfn - base.values[type], math.nan, math.nan)
+        for type, score in scores.items()
+        if type in base.values
+    }
+    tau = agreement(order, base).tau
+    return Column(
+        name,
+        run,
+        scores,
+        differences,
+        order.chosen,
+        tau=math.nan if tau is None else tau,
+        gained=tuple(type for type in order.chosen if type not in base.chosen),
+        lost=tuple(type for type in base.chosen if type not in order.chosen),
+    )
+
+
+def _notes(columns: Sequence[Column], by: str, method: Method) -> Iterator[str]:
+    if method.looks_at == "activations":
+        yield from sentences.notes(columns, by)
+    elif len({column.run.model_revision for column in columns}) == 1:
+        yield f"{method.name} looks at the weights alone, and these runs are of the same weights"

@@ -1,0 +1,58 @@
+"""What the registry knows of other methods' opinions on a stored run: of its activations, and of its model's weights.
+
+kept(run, registry)["kappa"].values
+wanted("eva", run, registry)               # PlopError with the command that makes it, where it is not kept
+"""
+
+from __future__ import annotations
+
+import shlex
+from itertools import pairwise
+
+from plop_cli.errors import PlopError
+from plop_cli.opinions.methods import METHODS
+from plop_cli.opinions.ordering import Ordering, of_run, ordering
+from plop_cli.placement.refused import refused
+from plop_cli.runs.rerun import command
+from plop_registry import Opinion, Registry, Run
+
+
+def kept(run: Run, registry: Registry) -> dict[str, Opinion]:
+    """By method, in the order in which they are shown; NFN first. What another version of plop computed is no answer.
+
+    Args: `run`, with its modules.
+    """
+    known = {opinion.method: opinion for opinion in of_run(run)} | registry.opinions.of_run(run.id)
+    known |= kept_of_weights(run.model_revision, run.settings.get("quantization"), run.dtype, registry)
+    return {key: known[key] for key, method in METHODS.items() if method.current(known.get(key))}
+
+
+def kept_of_weights(revision: str, quantization: str | None, dtype: str, registry: Registry) -> dict[str, Opinion]:
+    """By method, what the registry knows of the weights of a revision as they are in memory."""
+    known = registry.opinions.of_weights(revision, " ".join(filter(None, (quantization, dtype))))
+    return {key: opinion for key, opinion in known.items() if key in METHODS and METHODS[key].current(opinion)}
+
+
+def wanted(method: str, run: Run, registry: Registry) -> Opinion:
+    """What a method says of a run's model. Raises PlopError where that is not kept: what would make it."""
+    if found := kept(run, registry).get(method):
+        return found
+    line = command(run)
+    if METHODS[method].looks_at == "weights":
+        line = shlex.join(_of_weights(shlex.split(line)))
+    else:
+        line += " --opinions"
+    raise PlopError(f"{METHODS[method].name} of {run.model_name} is not in the registry; {line} puts it there")
+
+
+def ordering_of(method: str, run: Run, registry: Registry) -> Ordering:
+    """The order of types that a method comes to for a run's model, without those that PEFT does not adapt there."""
+    opinion = wanted(method, run, registry)
+    types = {module.type for module in opinion.values}
+    return ordering(opinion, exclude=refused(run.architecture, types))
+
+
+def _of_weights(words: list[str]) -> list[str]:
+    """`plop score MODEL --task … --dtype …` → `plop opinions MODEL --dtype …`."""
+    taken = [word for pair in pairwise(words) if pair[0] in ("--dtype", "--load-in", "--adapter") for word in pair]
+    return ["plop", "opinions", words[2], *taken]
