@@ -40,19 +40,19 @@ def opinions(
     Example: [bold]plop opinions demo[/bold]
     """
     from plop_cli.models.source import identify
-    from plop_cli.opinions.ordering import ordering
-    from plop_cli.runs.opinions import opinions_of
+    from plop_cli.opinions.beside import beside
+    from plop_cli.runs.opinions import of_weights
     from plop_cli.runs.revisions import names_of
-    from plop_cli.tables.opinions import opinions_document, opinions_rows, opinions_table, said
+    from plop_cli.tables.opinions import opinions_document, opinions_rows, opinions_table
     from plop_registry import Registry
 
     with Registry(registry) as store:
         source = names_of(model, identify(model, loading), loading, store)[0]
-        found = opinions_of(source, loading, store, anew=anew, note=note)
-    all_said = said((opinion, ordering(opinion)) for opinion in found.values())
+        found = of_weights(source, loading, store, anew=anew, note=note)
+    all_said = beside(list(found.values()))
     emit(
         format,
-        table=lambda width: opinions_table(str(source), all_said, width=width),
+        table=lambda width: opinions_table(f"{source}: second opinions", all_said, width=width),
         document=lambda: opinions_document(str(source), source.revision, all_said),
         rows=lambda: opinions_rows(all_said),
     )

@@ -109,15 +109,15 @@ def _spectrum(module: LinearModule, forward: Any) -> Tensor | str:
 
 def _matrix(module: LinearModule, forward: Any) -> Tensor:
     """W, (out, in)."""
-    linear = module.module
+    linear: Any = module.module
     if module.expert is not None:
         return experts.matrices(linear, module.parameter)[module.expert]
-    weight = linear.get_parameter("weight") if "weight" in linear._parameters else linear.weight
-    assert isinstance(weight, Tensor)
+    weight: Tensor = linear.get_parameter("weight") if "weight" in linear._parameters else linear.weight
     if type(weight) in (Tensor, nn.Parameter) and weight.is_floating_point() and weight.itemsize > 1:
         return weight.mT if isinstance(linear, Conv1D) else weight
     # Not off a dequantized copy: bitsandbytes repacks weights in their first forward on some CPUs.
     dtype = next((p.dtype for p in (linear.bias, weight) if p is not None and p.dtype.itemsize > 1), torch.float32)
     units = torch.eye(module.in_features, dtype=dtype, device=weight.device)
     bias = forward(torch.zeros_like(units[:1])) if linear.bias is not None else 0
-    return torch.cat([(forward(some) - bias).float() for some in units.split(_AT_ONCE)]).mT
+    columns = [(forward(some) - bias).float() for some in torch.split(units, _AT_ONCE)]
+    return torch.cat(columns).mT

@@ -3,34 +3,22 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from plop_cli.opinions.ordering import Agreement, Ordering, agreement
+from plop_cli.opinions.beside import Said
+from plop_cli.opinions.ordering import Agreement, Ordering
 from plop_cli.opinions.rules import own_choice
 from plop_cli.tables.fit import WIDE, Row, cut, drop, fitted, wrap
 from plop_cli.tables.plain import CHOSEN
 from plop_cli.words import listed
-from plop_registry import Opinion, Skipped
+from plop_registry import Skipped
 
 
-class Said(NamedTuple):
-    """An opinion, the order of types that it comes to, and how far that goes with PLoP's, where there is one."""
-
-    opinion: Opinion
-    order: Ordering
-    with_plop: Agreement | None
-
-
-def said(opinions: Iterable[tuple[Opinion, Ordering]], plop: Ordering | None = None) -> list[Said]:
-    """Each opinion beside PLoP's own."""
-    return [Said(opinion, order, plop and agreement(order, plop)) for opinion, order in opinions]
-
-
-def opinions_table(model: str, all_said: Sequence[Said], *, width: int = WIDE) -> RenderableType:
+def opinions_table(title: str, all_said: Sequence[Said], *, width: int = WIDE) -> RenderableType:
     """A table of methods, and sentences on what has no value and why."""
     rows = [
         Row(
@@ -49,7 +37,7 @@ def opinions_table(model: str, all_said: Sequence[Said], *, width: int = WIDE) -
     headers = ("method", "types, first choice first", *((">shared", ">τ") if compared else ()), "looks at", ">took")
     give = [*drop("took", "looks at"), *wrap("types, first choice first"), *drop("shared"), *cut("method")]
     table = fitted(headers, rows, width, give)
-    table.title = f"{model}: second opinions"
+    table.title = title
     notes = [f"{CHOSEN} is what each would adapt."]
     if compared:
         notes.append("shared: types that PLoP adapts too; τ: Kendall's, of its order and PLoP's.")
@@ -58,7 +46,12 @@ def opinions_table(model: str, all_said: Sequence[Said], *, width: int = WIDE) -
 
 def opinions_document(model: str, revision: str, all_said: Sequence[Said]) -> dict[str, Any]:
     """The JSON form: each method with its types, its modules, its own rule's choice, and what has no value."""
-    return {"model": model, "revision": revision, "methods": [_document(each) for each in all_said]}
+    return {"model": model, "revision": revision, "methods": methods_document(all_said)}
+
+
+def methods_document(all_said: Sequence[Said]) -> list[dict[str, Any]]:
+    """The JSON form of each method alone."""
+    return [_document(each) for each in all_said]
 
 
 def opinions_rows(all_said: Sequence[Said]) -> list[dict[str, Any]]:
