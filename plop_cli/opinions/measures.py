@@ -29,7 +29,8 @@ class Unsaid(Exception):
 
 def of_spectrum(method: str, S: Spectrum, shape: tuple[int, int]) -> float:
     """What a method says of a matrix of this shape. Raises Unsaid."""
-    value = float(_MEASURES[method](S, shape))
+    with np.errstate(over="ignore"):
+        value = _MEASURES[method](S, shape)
     if not math.isfinite(value):
         raise Unsaid("its singular values are too large or too small for float64")
     return value
@@ -37,7 +38,7 @@ def of_spectrum(method: str, S: Spectrum, shape: tuple[int, int]) -> float:
 
 def kappa(S: Spectrum, shape: tuple[int, int]) -> float:
     """σ₁ / (σₘ + 1e-8), as PEFT's `find_kappa_target_modules` (KappaTune) has it."""
-    return S[0] / (S[-1] + TINY)
+    return float(S[0] / (S[-1] + TINY))
 
 
 def spectrum_snr(S: Spectrum, shape: tuple[int, int]) -> float:
@@ -52,12 +53,12 @@ def spectrum_snr(S: Spectrum, shape: tuple[int, int]) -> float:
     noise = S[~signal].sum()
     if not noise:
         raise Unsaid("all of its singular values are signal, none is noise")
-    return S[signal].sum() / noise / S[0]
+    return float(S[signal].sum() / noise / S[0])
 
 
 def stable_rank(S: Spectrum, shape: tuple[int, int]) -> float:
     """‖W‖_F² / σ₁²: over how many directions the weight is spread."""
-    return np.square(S / S[0]).sum()
+    return float(np.square(S / S[0]).sum())
 
 
 def effective_rank(S: Spectrum, shape: tuple[int, int]) -> float:
@@ -75,13 +76,13 @@ def alpha(S: Spectrum, shape: tuple[int, int]) -> float:
     """
     eigenvalues, slopes = _tails(S)
     distances = [_distance(eigenvalues[start:], slope) for start, slope in enumerate(slopes)]
-    return slopes[int(np.argmin(distances))]
+    return float(slopes[int(np.argmin(distances))])
 
 
 def hill(S: Spectrum, shape: tuple[int, int]) -> float:
     """The same of the larger half of the eigenvalues (Hill's estimator), as TempBalance and AlphaLoRA take it."""
     eigenvalues, slopes = _tails(S)
-    return slopes[len(eigenvalues) // 2]
+    return float(slopes[len(eigenvalues) // 2])
 
 
 def _tails(S: Spectrum) -> tuple[Spectrum, Spectrum]:

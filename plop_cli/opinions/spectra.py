@@ -25,10 +25,10 @@ def singular_values(W: Tensor) -> Tensor:
     W = W.detach()
     W = W.cpu() if W.device.type == "mps" else W  # which has no float64
     W = W if W.shape[0] <= W.shape[1] else W.mT
-    squares = torch.linalg.eigvalsh(_lower_gram(W)).flip(0)
-    if squares[-1] * STEEPEST**2 > squares[0]:
-        return squares.sqrt().cpu()
-    return torch.linalg.svdvals(W.double()).cpu()
+    squares: Tensor = torch.linalg.eigvalsh(_lower_gram(W)).flip(0)
+    exact = bool(squares[-1] * STEEPEST**2 > squares[0])
+    values: Tensor = squares.sqrt() if exact else torch.linalg.svdvals(W.double())
+    return values.cpu()
 
 
 def _lower_gram(W: Tensor) -> Tensor:
@@ -36,7 +36,7 @@ def _lower_gram(W: Tensor) -> Tensor:
     rows = len(W)
     gram = W.new_zeros(rows, rows, dtype=torch.float64)
     step = max(1, -(-rows // _BLOCKS))
-    for piece in W.split(_WIDTH, dim=1):
+    for piece in torch.split(W, _WIDTH, dim=1):
         wide = piece.double()
         for start in range(0, rows, step):
             gram[start:, start : start + step] += wide[start:] @ wide[start : start + step].mT

@@ -95,8 +95,13 @@ def _document(each: Said) -> dict[str, Any]:
 def _types(order: Ordering) -> str:
     if not order.types:
         return "no type has a value"
-    marked = (f"{CHOSEN * (kind.type in order.chosen)}{kind.type}\u00a0{kind.value:.3g}" for kind in order.types)
+    marked = (f"{CHOSEN * (kind.type in order.chosen)}{kind.type}\u00a0{_short(kind.value)}" for kind in order.types)
     return " ".join(marked)
+
+
+def _short(value: float) -> str:
+    """Three digits, all of those before the point."""
+    return f"{value:,.0f}" if 1000 <= abs(value) < 1e9 else f"{value:.3g}"
 
 
 def _tau(with_plop: Agreement) -> str:
