@@ -142,7 +142,7 @@ def _plop(
 
 # In the order of the help, which is that of use.
 _COMMANDS: Mapping[str, Sequence[Callable[..., None]]] = {
-    "Where adapters go": (score, recommend, opinions, check, race),
+    "Where adapters go": (score, recommend, check, race, opinions),
     "What was scored": (history, show, compare, report, export, import_, rm),
     "plop itself": (tasks, env, doctor),
 }
