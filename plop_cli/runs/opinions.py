@@ -35,7 +35,7 @@ def of_weights(
 ) -> dict[str, Opinion]:
     """By method, what is said of the weights of a model as found. Torch is imported where the registry lacks some.
 
-    Args: `model`, where it is in memory; `anew` computes what is stored already; `note` is told what nobody would guess.
+    Args: `model`, where it is in memory; `anew` computes what is stored; `note` is told what nobody would guess.
 
     Raises PlopError where the weights cannot be loaded, or there is nothing to look at.
     """
