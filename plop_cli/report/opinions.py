@@ -112,11 +112,12 @@ def _layers(said: Sequence[Said]) -> str:
     """What is said of layers by a method that tells no types apart."""
     layers = next((each.opinion.values for each in said if not each.order.types and each.opinion.values), ())
     ranked = sorted(layers, key=lambda layer: -layer.value)
-    if len(ranked) <= _LAYERS:
+    some = min(_LAYERS, len(ranked) // 2)
+    if not some:
         return ""
     most, least = (
-        listed([f"{short(each.name)} ({each.value:.3f})" for each in some])
-        for some in (ranked[:_LAYERS], ranked[::-1][:_LAYERS])
+        listed([f"{short(each.name)} ({each.value:.3f})" for each in end])
+        for end in (ranked[:some], ranked[::-1][:some])
     )
     return f"Block influence tells layers apart: most have {most}, least {least}."
 

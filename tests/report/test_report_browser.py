@@ -284,7 +284,7 @@ READABLE = """() => {
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("case", ["tasks", "time"])
+@pytest.mark.parametrize("case", ["tasks", "time", "opinions"])
 def test_everybody_can_read_it(show: Open, case: str, scheme: str) -> None:
     page = show(case, color_scheme=scheme, bypass_csp=True)
     draw_all(page)
@@ -310,10 +310,12 @@ def test_ranks_of_second_opinions_have_numbers_colours_and_room(show: Open, widt
     table = page.locator("#opinions table.ranks")
     assert table.locator("tbody tr").count() == 5
     cells = table.locator("tbody tr").first.locator("td[class*=' k']")
-    assert [text.split()[-2] for text in cells.all_inner_texts()] == list("1234567")
+    assert [text.removeprefix("● ").split()[0] for text in cells.all_inner_texts()] == list("1234567")
     looks = cells.evaluate_all(
         "cells => cells.map(cell => [getComputedStyle(cell).backgroundColor, getComputedStyle(cell).color])"
     )
     assert len({ground for ground, _ in looks}) == 6, "seven places in six shades"
     assert all(ground != ink for ground, ink in looks)
-    assert page.locator("#opinions .scroll").get_attribute("tabindex") == "0"
+    room = page.locator("#opinions .scroll")
+    assert room.get_attribute("tabindex") == "0"
+    assert (room.evaluate("each => each.scrollWidth <= each.clientWidth")) == (width == 900)
