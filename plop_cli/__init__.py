@@ -6,8 +6,8 @@
     model = recommend(scores, rank=16).apply(model)
 
 `check` says what a trainer's config would really adapt.
-`score_model`, `recommend_runs`, `compare_runs`, `list_runs` and `write_report` do what the commands do, the
-registry in between. In a notebook, what these return is shown as a table; `.chart()` and `.map()` draw it.
+`score_model`, `recommend_runs`, `second_opinions`, `compare_runs`, `list_runs` and `write_report` do what the commands
+do, the registry in between. In a notebook, what these return is shown as a table; `.chart()` and `.map()` draw it.
 
 Importing this package is cheap: torch and transformers come in when a name below is first used.
 """
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from plop_cli.library import list_runs as list_runs
     from plop_cli.library import recommend_runs as recommend_runs
     from plop_cli.library import score_model as score_model
+    from plop_cli.library import second_opinions as second_opinions
     from plop_cli.library import write_report as write_report
     from plop_cli.placement.placement import Placement as Placement
     from plop_cli.placement.recommend import recommend as recommend
@@ -49,6 +50,7 @@ _HOME = {
     "recommend_runs": "library",
     "score": "scoring.score",
     "score_model": "library",
+    "second_opinions": "library",
     "write_report": "library",
 }
 
@@ -66,6 +68,7 @@ __all__ = [
     "recommend_runs",
     "score",
     "score_model",
+    "second_opinions",
     "write_report",
 ]
 

@@ -2,6 +2,7 @@
 
     run = score_model("demo", "sample/math")                    # what is stored, else scored and stored
     placement = recommend_runs("demo/sample/math", match="mlp:8")
+    opinions = second_opinions("demo")                         # what others would choose, by the weights alone
     comparison = compare_runs(by="task", model="demo")
     runs = list_runs(model="demo")
     write_report("report.html", model="demo")
@@ -24,6 +25,8 @@ from plop_cli.comparison.values import Comparison
 from plop_cli.errors import PlopError
 from plop_cli.files import check_new, write
 from plop_cli.models.options import Loading
+from plop_cli.models.source import identify
+from plop_cli.opinions.ordering import Ordering, ordering
 from plop_cli.placement.placement import Placement
 from plop_cli.placement.recommend import StoredScores, recommend
 from plop_cli.report.page import render_html, render_markdown
@@ -31,6 +34,8 @@ from plop_cli.report.story import tell_stored
 from plop_cli.runs.grid import score_grid
 from plop_cli.runs.jobs import Request
 from plop_cli.runs.listing import Runs
+from plop_cli.runs.opinions import of_weights
+from plop_cli.runs.revisions import names_of
 from plop_cli.runs.selection import newest_first
 from plop_registry import Registry, Run
 
@@ -71,6 +76,21 @@ def recommend_runs(*runs: str, registry: AnyRegistry = None, **choice: Any) -> P
         stored = [store.get(reference) for reference in runs]
         scores = [StoredScores(run, store.matrix(run.id)) for run in stored]
     return recommend(scores, **choice)
+
+
+def second_opinions(
+    model: str, *, registry: AnyRegistry = None, loading: Loading = Loading(), force: bool = False
+) -> dict[str, Ordering]:
+    """By method, the types that others would adapt by the weights alone, best first (`plop opinions MODEL`).
+
+    From the registry, else computed and stored now; `force` computes them anew. `opinions.methods.METHODS` says who
+    they are: "kappa", "snr", "stable-rank", "effective-rank", "alpha", "hill".
+
+    Raises PlopError for a model that cannot be loaded, or has no weights to look at.
+    """
+    with _opened(registry) as store:
+        source = names_of(model, identify(model, loading), loading, store)[0]
+        return {key: ordering(each) for key, each in of_weights(source, loading, store, anew=force).items()}
 
 
 def compare_runs(

@@ -41,6 +41,7 @@ from plop_cli import (
     recommend_runs,
     score,
     score_model,
+    second_opinions,
     write_report,
 )
 from plop_cli.cli.app import app
@@ -204,6 +205,7 @@ CALLS: dict[str, Callable[[SimpleNamespace], object]] = {
     "check": lambda at: check({"r": 2, "target_modules": ["q_proj"]}, at.model),
     "check of a folder": lambda at: check({"r": 2, "target_modules": "all-linear"}, at.models / "tiny"),
     "recommend_runs": lambda at: recommend_runs(at.runs[0].id, registry=at.registry),
+    "second_opinions": lambda at: second_opinions(str(at.models / "tiny"), registry=at.registry),
     "list_runs": lambda at: list_runs(registry=at.registry),
     "compare_runs": lambda at: compare_runs(*(run.id for run in at.runs), registry=at.registry),
     "write_report": lambda at: write_report(at.folder / "report.html", registry=at.registry),
@@ -258,6 +260,7 @@ FAILURES: dict[str, tuple[type[BaseException], Callable[[SimpleNamespace], objec
     "score_model of nothing": (PlopError, lambda at: score_model("./nowhere", at.texts, registry=at.registry)),
     "check of no config": (PlopError, lambda at: check(at.folder / "broken.json", at.model)),
     "recommend_runs of none": (RegistryError, lambda at: recommend_runs("nonesuch", registry=at.registry)),
+    "second_opinions of nothing": (PlopError, lambda at: second_opinions("./nowhere", registry=at.registry)),
     "compare_runs of none": (RegistryError, lambda at: compare_runs("nonesuch", "nonesuch", registry=at.registry)),
     "write_report over a file": (PlopError, lambda at: write_report(at.folder / "taken.md", registry=at.registry)),
     "find_runs that are not there": (PlopError, lambda at: find_runs(at.registry, {"task": "nonesuch"})),

@@ -27,6 +27,7 @@ from plop_cli.cli.export import export
 from plop_cli.cli.groups import Commands
 from plop_cli.cli.history import history
 from plop_cli.cli.import_ import import_
+from plop_cli.cli.opinions import opinions
 from plop_cli.cli.race import race
 from plop_cli.cli.recommend import recommend
 from plop_cli.cli.report import report
@@ -141,7 +142,7 @@ def _plop(
 
 # In the order of the help, which is that of use.
 _COMMANDS: Mapping[str, Sequence[Callable[..., None]]] = {
-    "Where adapters go": (score, recommend, check, race),
+    "Where adapters go": (score, recommend, check, race, opinions),
     "What was scored": (history, show, compare, report, export, import_, rm),
     "plop itself": (tasks, env, doctor),
 }

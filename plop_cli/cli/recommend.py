@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 
 from plop_cli.cli import completion, options, panels
 from plop_cli.cli.cells import scored_cells
-from plop_cli.cli.console import note, out, put, shows_unicode, warn
+from plop_cli.cli.console import note, warn
 from plop_cli.cli.filters import RegistryOption, whole
 from plop_cli.cli.groups import expanding
+from plop_cli.cli.placements import PlacementFormat, emit_placement
 from plop_cli.errors import PlopError
 from plop_cli.files import expanded
 from plop_cli.models.options import Loading
-from plop_cli.printable import printable
 
 if TYPE_CHECKING:
     from plop_cli.models.source import ModelSource
+    from plop_cli.opinions.beside import Said
     from plop_cli.placement.placement import Placement
     from plop_cli.placement.recommend import StoredScores
     from plop_cli.runs.jobs import Request
@@ -38,22 +37,6 @@ class Rounding(StrEnum):
     down = "down"
     up = "up"
     nearest = "nearest"
-
-
-class Format(StrEnum):
-    table = "table"
-    json = "json"
-    peft = "peft"
-    python = "python"
-    axolotl = "axolotl"
-    llamafactory = "llamafactory"
-    unsloth = "unsloth"
-    torchtune = "torchtune"
-    trl = "trl"
-    ms_swift = "ms-swift"
-    verl = "verl"
-    mlx_lm = "mlx-lm"
-    nemo_automodel = "nemo-automodel"
 
 
 @expanding(scoring=options.scoring, loading=options.loading)
@@ -106,7 +89,7 @@ def recommend(
     ] = None,
     rslora: Annotated[bool, panels.adapters("--rslora", help="Rank-stabilised LoRA.")] = False,
     formats: Annotated[
-        list[Format] | None,
+        list[PlacementFormat] | None,
         panels.output(
             "--format",
             "-f",
@@ -134,6 +117,10 @@ def recommend(
         ),
     ] = None,
     confidence: options.Confidence = 0.99,
+    opinions: Annotated[
+        bool,
+        panels.what("--opinions", help="What other methods would choose, beside it: condition number, SNR and more."),
+    ] = False,
     loading: Loading,
     scoring: options.Scoring,
     registry: RegistryOption = None,
@@ -157,10 +144,12 @@ def recommend(
     from plop_cli.runs.revisions import names_of
     from plop_registry import Registry
 
+    formats = list(dict.fromkeys(formats or [PlacementFormat.table]))
+    if opinions:
+        _check_opinions(formats, alone=not (targets or invert or by is Unit.module))
     if by is Unit.module:
         note("--by module is experimental: the paper chooses types")
     # What can be wrong is said before anything is scored.
-    formats = list(dict.fromkeys(formats or [Format.table]))
     if len(formats) > 1 and output is None:
         raise typer.BadParameter("several formats need a folder to go into", param_hint="--output")
     if output and len(formats) == 1:
@@ -178,20 +167,23 @@ def recommend(
         scores = _scores(model, tasks or [], run or [], request, store)
         if scores:
             anatomies.keep(source, body, store)
-    placement = placed(
-        scores,
-        targets=_listed(targets),
-        by=by.value,
-        rank=rank,
-        match=match,
-        budget=parameters,
-        rounding=rounding.value,
-        alpha=alpha,
-        rslora=rslora,
-        model=body,
-        **wanted,
+        placement = placed(
+            scores,
+            targets=_listed(targets),
+            by=by.value,
+            rank=rank,
+            match=match,
+            budget=parameters,
+            rounding=rounding.value,
+            alpha=alpha,
+            rslora=rslora,
+            model=body,
+            **wanted,
+        )
+        beside = _beside(placement, wanted["exclude"], scores, source, loading, store) if opinions else []
+    emit_placement(
+        replace(placement, model=str(source)), beside, formats, output, approximate=approximate, force=overwrite
     )
-    _emit(replace(placement, model=str(source)), formats, output, approximate=approximate, force=overwrite)
 
 
 def _listed(names: str | None) -> list[str]:
@@ -223,43 +215,30 @@ def _scores(model: str, tasks: list[str], runs: list[str], request: Request, reg
     return [StoredScores(run, registry.matrix(run.id)) for run in scored]
 
 
-def _emit(placement: Placement, formats: list[Format], output: Path | None, *, approximate: bool, force: bool) -> None:
-    """To stdout, into a file, or several into a folder. Without a table its sentences go to stderr."""
-    from plop_cli import files
-    from plop_cli.placement.sentences import sentences
-
-    made = {name: text.encode() for name, text in (_text(placement, f, output, approximate) for f in formats)}
-    if Format.table not in formats:
-        for sentence in sentences(placement):
-            note(sentence)
-    if output is None:
-        put(b"".join(made.values()).decode())
-    elif len(formats) > 1:
-        files.write_all(output, made.items(), force=force)
-        note(f"{', '.join(made)} are written into {output}")
-    else:
-        files.write(output, *made.values())
-        note(f"{output} is written")
+def _check_opinions(formats: list[PlacementFormat], *, alone: bool) -> None:
+    if not alone:
+        raise typer.BadParameter(
+            "opinions stand beside PLoP's choice of types; leave out --targets, --invert and --by",
+            param_hint="--opinions",
+        )
+    if not {PlacementFormat.table, PlacementFormat.json} & {*formats}:
+        raise typer.BadParameter(
+            "a trainer's config has no place for them; add --format table", param_hint="--opinions"
+        )
 
 
-def _text(placement: Placement, format: Format, output: Path | None, approximate: bool) -> tuple[str, str]:
-    """One format: the name of its file, and what is in it."""
-    from plop_cli.placement.trainers.export import export
-    from plop_cli.tables.placement import placement_table
+def _beside(
+    placement: Placement,
+    exclude: list[str],
+    scores: list[StoredScores],
+    source: ModelSource,
+    loading: Loading,
+    registry: Registry,
+) -> list[Said]:
+    """What other methods say of the model, each with as many types as PLoP chose of the same ones."""
+    from plop_cli.opinions.beside import beside
+    from plop_cli.runs.opinions import of_runs, of_weights
 
-    trainer = "python" if format in (Format.table, Format.json) else format.value
-    config = export(placement, trainer, approximate=approximate)
-    if config.off:
-        warn(config.off)
-    if config.remark:
-        note(config.remark)
-    if format is Format.json:
-        ascii = not output and not shows_unicode()
-        return "placement.json", json.dumps(placement.to_dict(), indent=2, ensure_ascii=ascii, allow_nan=False) + "\n"
-    if format is not Format.table:
-        return config.file, config.text if output else printable(config.text)
-    console = Console(width=120, color_system=None, highlight=False) if output else out()
-    with console.capture() as printed:
-        console.print(placement_table(placement, width=console.width))
-        console.print(config.text, soft_wrap=True, markup=False)
-    return "placement.txt", printed.get()
+    runs = [registry.get(each.run.id) for each in scores]
+    opinions = of_runs(runs, of_weights(source, loading, registry, note=note), source, registry)
+    return beside(opinions, count=len(placement.choice.chosen), exclude={*exclude, *placement.left_out})

@@ -13,7 +13,7 @@ import yaml
 from typer.testing import CliRunner, Result
 
 from plop_cli.cli.app import app
-from plop_cli.cli.recommend import Format
+from plop_cli.cli.placements import PlacementFormat
 from plop_cli.placement.trainers.export import FORMATS
 from plop_registry import Registry
 from small_models import byte_tokenizer, gpt2, qwen2
@@ -241,7 +241,7 @@ def test_one_format_that_is_refused_leaves_no_folder(plop: Plop, only_config: Pa
 
 
 def test_every_export_is_a_format() -> None:
-    assert [format.value for format in Format] == ["table", "json", *FORMATS]
+    assert [format.value for format in PlacementFormat] == ["table", "json", *FORMATS]
 
 
 # Bad input

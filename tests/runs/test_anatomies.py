@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from plop_cli.cli.recommend import Format
+from plop_cli.cli.placements import PlacementFormat
 from plop_cli.models.loading import skeleton
 from plop_cli.models.options import Loading
 from plop_cli.models.source import identify
@@ -21,7 +21,7 @@ from plop_registry import Anatomy, Registry, RegistryError, Shape
 from small_models import byte_tokenizer, qwen2
 
 HEAVY = "{'torch', 'transformers', 'peft', 'datasets', 'pandas'}"
-FORMATS = [format.value for format in Format if format not in (Format.table, Format.json)]
+FORMATS = [format.value for format in PlacementFormat if format not in (PlacementFormat.table, PlacementFormat.json)]
 ANATOMY = Anatomy("ToyForCausalLM", ("a", "b"), (Shape("a", "a", 4, 8), Shape("b", "b", 8, 4)), 64, ("a",), ("b",))
 
 

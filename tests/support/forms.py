@@ -28,6 +28,7 @@ _OF_COMMAND = {
     "score": "run",
     "show": "run",
     "recommend": "placement",
+    "opinions": "opinions",
     "check": "check",
     "race": "race",
     "compare": "comparison",

@@ -9,10 +9,14 @@ import pytest
 from rich.console import Console, RenderableType
 
 from plop_cli.comparison.compare import compare
+from plop_cli.opinions.beside import beside
+from plop_cli.opinions.methods import METHODS, OF_WEIGHTS
+from plop_cli.opinions.ordering import of_run
 from plop_cli.tables.catalogue import tasks_table
 from plop_cli.tables.comparison import comparison_table
 from plop_cli.tables.fit import Row, cut, drop, fitted, shortened, wrap
 from plop_cli.tables.history import history_table
+from plop_cli.tables.opinions import opinions_table
 from plop_cli.tables.run import nfn_map, run_table
 from plop_registry import ModuleScore, Run, SampleMatrix
 
@@ -60,6 +64,16 @@ def test_a_run_fits(many: Run, by: str, width: int) -> None:
     if by == "module":
         assert ("…" in text) == (width == 40)
         assert text.count("_proj") >= len(many.modules), "it is the middle that goes"
+
+
+@pytest.mark.parametrize("width", [200, 120, 80, 60, 40])
+def test_second_opinions_fit_and_no_name_of_a_type_is_broken(make_run: MakeRun, width: int) -> None:
+    run, _ = make_run()
+    others = [METHODS[key].opinion(of_run(run)[0].values, seconds=12) for key in OF_WEIGHTS]
+    lines = shown(opinions_table("org/model@0123456789ab", beside([*of_run(run), *others]), width=width), width)
+    assert max(map(len, lines)) <= width
+    for kind in run.types:
+        assert sum(kind.type in line for line in lines) >= len(others), kind.type
 
 
 @pytest.mark.parametrize("width", [200, 80, 40])

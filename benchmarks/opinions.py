@@ -1,0 +1,94 @@
+"""Second opinions of the weights: what they take, and how far they are from the methods' own programs.
+
+    python benchmarks/opinions.py [--model demo] [--repeats 3]
+
+The time is that of all singular values and of everything that is said of them, in turn with a loop of
+`torch.linalg.svdvals` in float32 over the same matrices: medians, and their ratio. Then the largest relative difference
+of any module from PEFT's `find_kappa_target_modules`, from NumPy's reading of a definition, and, where
+`pip install --no-deps weightwatcher powerlaw` has been done, from WeightWatcher's α.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import statistics
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft.helpers import KappaTuneSelector
+
+from plop_cli.models.loading import load
+from plop_cli.models.options import Loading
+from plop_cli.models.source import identify
+from plop_cli.network.modules import linear_modules
+from plop_cli.opinions.weights import of_weights
+from plop_registry import Opinion
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "support"))
+
+from readings import READINGS
+
+
+def naive(matrices: Mapping[str, torch.Tensor]) -> float:
+    started = time.perf_counter()
+    for W in matrices.values():
+        torch.linalg.svdvals(W)
+    return time.perf_counter() - started
+
+
+def ours(model: Any) -> tuple[dict[str, Opinion], float]:
+    started = time.perf_counter()
+    return of_weights(model), time.perf_counter() - started
+
+
+def furthest(opinion: Opinion, theirs: Mapping[str, float]) -> str:
+    apart = {each.name: abs(each.value / theirs[each.name] - 1) for each in opinion.values if each.name in theirs}
+    ranked = sorted(apart, key=lambda name: apart[name])
+    worst, middle = ranked[-1], ranked[len(ranked) // 2]
+    return f"{apart[worst]:.1e} at most ({worst}), median {apart[middle]:.1e}, of {len(apart)} modules"
+
+
+def weightwatcher(model: Any) -> Mapping[str, float]:
+    import weightwatcher
+
+    logging.disable()
+    details = weightwatcher.WeightWatcher(model=model).analyze(mp_fit=False, min_evals=10)
+    return dict(zip(details.longname, details.alpha, strict=True))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="demo")
+    parser.add_argument("--repeats", type=int, default=3)
+    asked = parser.parse_args()
+    model, _ = load(identify(asked.model), Loading(dtype="float32", device="cpu"))
+    matrices = {m.name: m.module.get_parameter("weight").detach() for m in linear_modules(model)[0]}
+    taken: list[tuple[float, float]] = []
+    opinions: dict[str, Opinion] = {}
+    for _ in range(asked.repeats):
+        loop = naive(matrices)
+        opinions, seconds = ours(model)
+        taken.append((seconds, loop))
+    told, loop = (statistics.median(times) for times in zip(*taken, strict=True))
+    print(
+        f"{len(matrices)} matrices: every opinion {told:.1f} s, a loop of svdvals {loop:.1f} s: {loop / told:.2f} times"
+    )
+    selector = KappaTuneSelector(model, show_progress=False)
+    selector._compute_kappas()
+    print(f"kappa against PEFT: {furthest(opinions['kappa'], selector._condition_numbers)}")
+    for method, reading in READINGS.items():
+        theirs = {name: reading(W.double().numpy()) for name, W in matrices.items()}
+        print(f"{method} against its definition: {furthest(opinions[method], theirs)}")
+    try:
+        print(f"alpha against WeightWatcher: {furthest(opinions['alpha'], weightwatcher(model))}")
+    except ImportError as missing:
+        print(f"alpha against WeightWatcher: not compared ({missing})")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,49 @@
+"""Second opinions, each beside PLoP's own choice.
+
+    plop, *others = beside([nfn, kappa, snr])
+    others[0].with_plop.shared              # ("v_proj", "up_proj"): types that both would adapt
+
+Needs no torch: tables and reports are made of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from statistics import fmean
+from typing import NamedTuple
+
+from plop_cli.opinions.methods import METHODS
+from plop_cli.opinions.ordering import Agreement, Ordering, agreement, ordering
+from plop_registry import ModuleValue, Opinion
+
+
+class Said(NamedTuple):
+    """An opinion, the order of types that it comes to, and how far that goes with PLoP's, where there is one."""
+
+    opinion: Opinion
+    order: Ordering
+    with_plop: Agreement | None
+
+
+def beside(opinions: Sequence[Opinion], *, count: int | None = None, exclude: Collection[str] = ()) -> list[Said]:
+    """Each opinion, compared to that of NFN if it is among them.
+
+    Args: `count` and `exclude` as for `ordering`: so many types are chosen by each, and some are out of the question.
+    """
+    orders = {each.method: ordering(each, count=count, exclude=exclude) for each in opinions}
+    plop = orders.get("nfn")
+    return [
+        Said(each, orders[each.method], agreement(orders[each.method], plop) if plop and each.method != "nfn" else None)
+        for each in opinions
+    ]
+
+
+def mean_of(opinions: Sequence[Opinion]) -> Opinion:
+    """What one method says of several runs of a model: the mean for each module that has a value in all of them."""
+    first, *others = opinions
+    values = [{module.name: module.value for module in each.values} for each in opinions]
+    common = [module for module in first.values if all(module.name in each for each in values)]
+    means = [ModuleValue(name, kind, fmean(each[name] for each in values)) for name, kind, _ in common]
+    left_out = {skipped.name: skipped for each in reversed((first, *others)) for skipped in each.left_out}
+    seconds = sum(each.seconds for each in opinions)
+    return METHODS[first.method].opinion(means, left_out.values(), seconds=seconds, settings=first.settings)

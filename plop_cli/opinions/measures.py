@@ -1,0 +1,121 @@
+"""What singular values say: a number for each matrix, or why there is none. NumPy only.
+
+    of_spectrum("kappa", S, shape=(576, 1536))         # 187.2
+
+S holds σ₁ ≥ … ≥ σₘ of a matrix that is not zero, in float64. `Unsaid` is raised where a method has nothing to say.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+Spectrum = NDArray[np.float64]
+
+TINY = 1e-8
+"""What PEFT adds to σₘ, so that a matrix without full rank has a condition number."""
+LEAST_EIGENVALUE = 1e-5
+"""WeightWatcher's threshold (EVALS_THRESH): smaller eigenvalues are no part of the tail."""
+LEAST_EIGENVALUES = 20
+"""Fewer are too few for a fit: WeightWatcher corrects for that (SMALL_N_CUTOFF), in a way of its own."""
+
+
+class Unsaid(Exception):
+    """Why a method has nothing to say of a matrix."""
+
+
+def of_spectrum(method: str, S: Spectrum, shape: tuple[int, int]) -> float:
+    """What a method says of a matrix of this shape. Raises Unsaid."""
+    with np.errstate(over="ignore"):
+        value = _MEASURES[method](S, shape)
+    if not math.isfinite(value):
+        raise Unsaid("its singular values are too large or too small for float64")
+    return value
+
+
+def kappa(S: Spectrum, shape: tuple[int, int]) -> float:
+    """σ₁ / (σₘ + 1e-8), as PEFT's `find_kappa_target_modules` (KappaTune) has it."""
+    return float(S[0] / (S[-1] + TINY))
+
+
+def spectrum_snr(S: Spectrum, shape: tuple[int, int]) -> float:
+    """Spectrum's signal-to-noise ratio (Hartford et al., arXiv 2406.06623): Σ signal / Σ noise / σ₁.
+
+    Signal is what lies above ε, noise the rest; ε = (1 + √β) s, the edge of a random matrix's spectrum (Marchenko and
+    Pastur), with β the smaller of in/out and out/in, and s the interquartile range of σ over 1.349.
+    """
+    low, high = np.quantile(S, [0.25, 0.75])
+    beta = min(shape) / max(shape)
+    signal = (1 + math.sqrt(beta)) * (high - low) / 1.349 < S
+    noise = S[~signal].sum()
+    if not noise:
+        raise Unsaid("all of its singular values are signal, none is noise")
+    return float(S[signal].sum() / noise / S[0])
+
+
+def stable_rank(S: Spectrum, shape: tuple[int, int]) -> float:
+    """‖W‖_F² / σ₁²: over how many directions the weight is spread."""
+    return float(np.square(S / S[0]).sum())
+
+
+def effective_rank(S: Spectrum, shape: tuple[int, int]) -> float:
+    """The exponential of the entropy of σ / Σσ (Roy and Vetterli, EUSIPCO 2007, Definition 1)."""
+    share = S / S.sum()
+    share = share[share > 0]
+    return math.exp(-(share * np.log(share)).sum())
+
+
+def alpha(S: Spectrum, shape: tuple[int, int]) -> float:
+    """The exponent of the power law that the largest eigenvalues σ² follow, as WeightWatcher fits it.
+
+    The tail begins where the fit is best, by the distance of Kolmogorov and Smirnov (Clauset, Shalizi and Newman 2009);
+    on each tail the fit is by maximum likelihood.
+    """
+    eigenvalues, slopes = _tails(S)
+    distances = [_distance(eigenvalues[start:], slope) for start, slope in enumerate(slopes)]
+    return float(slopes[int(np.argmin(distances))])
+
+
+def hill(S: Spectrum, shape: tuple[int, int]) -> float:
+    """The same of the larger half of the eigenvalues (Hill's estimator), as TempBalance and AlphaLoRA take it."""
+    eigenvalues, slopes = _tails(S)
+    return float(slopes[len(eigenvalues) // 2])
+
+
+def _tails(S: Spectrum) -> tuple[Spectrum, Spectrum]:
+    """The eigenvalues, in ascending order, and the exponent of each tail that begins at one of them but the last.
+
+    1 + n / Σ ln(λ / λ_min) over a tail's n eigenvalues; infinite where they are all the same.
+    """
+    eigenvalues = np.square(S[::-1])
+    eigenvalues = eigenvalues[eigenvalues > LEAST_EIGENVALUE]
+    if len(eigenvalues) < LEAST_EIGENVALUES:
+        raise Unsaid(
+            f"{len(eigenvalues)} of its eigenvalues are over {LEAST_EIGENVALUE:g}, and a fit needs {LEAST_EIGENVALUES}"
+        )
+    logs = np.log(eigenvalues)
+    sizes = np.arange(len(logs), 1, -1)
+    sums = np.cumsum(logs[::-1])[::-1][:-1] - sizes * logs[:-1]
+    with np.errstate(divide="ignore"):
+        return eigenvalues, np.where(sums > 0, 1 + sizes / np.maximum(sums, 0), math.inf)
+
+
+def _distance(tail: Spectrum, slope: float) -> float:
+    """The largest gap between the fitted and the observed distribution of a tail; 1 where there is no fit."""
+    if not math.isfinite(slope):
+        return 1.0
+    fitted = 1 - (tail / tail[0]) ** (1 - slope)
+    return float(np.abs(fitted - np.arange(len(tail)) / len(tail)).max())
+
+
+_MEASURES: dict[str, Callable[[Spectrum, tuple[int, int]], float]] = {
+    "kappa": kappa,
+    "snr": spectrum_snr,
+    "stable-rank": stable_rank,
+    "effective-rank": effective_rank,
+    "alpha": alpha,
+    "hill": hill,
+}

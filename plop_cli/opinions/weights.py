@@ -1,0 +1,123 @@
+"""What every method that looks at weights alone says of a model in memory, layer by layer.
+
+    opinions = of_weights(model)
+    opinions["kappa"].values
+
+One matrix at a time is in float64: weights may lie on a GPU, in main memory or on a disk. What has no readable weight
+(quantized layers) is asked for its columns: unit vectors come out as them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from itertools import groupby
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
+
+from plop_cli.errors import PlopError
+from plop_cli.network import experts
+from plop_cli.network.modules import LinearModule, linear_modules
+from plop_cli.network.offload import fetched, is_offloaded
+from plop_cli.opinions.measures import Unsaid, of_spectrum
+from plop_cli.opinions.methods import METHODS, OF_WEIGHTS
+from plop_cli.opinions.spectra import singular_values
+from plop_cli.progress import says
+from plop_registry import ModuleValue, Opinion, Skipped
+
+LARGEST = 16_384
+"""Of the smaller side of a matrix, of whose singular values nobody waits the end (PEFT stops at a side as large)."""
+
+_AT_ONCE = 1024
+"""Unit vectors that go through a quantized layer together."""
+
+
+def of_weights(model: nn.Module) -> dict[str, Opinion]:
+    """By method, what is to say of each linear module of the body; of each expert where they are stacked.
+
+    `seconds` of each are those of the singular values, which all of them share, and its own.
+
+    Raises PlopError where no weight is in memory, or there is none to look at.
+    """
+    modules, skipped = linear_modules(model)
+    stacks = [each for each in skipped if experts.stacked(model.get_submodule(each.name))]
+    _check_there(modules)
+    values: dict[str, list[ModuleValue]] = {key: [] for key in OF_WEIGHTS}
+    left_out: dict[str, list[Skipped]] = {key: list(stacks) for key in OF_WEIGHTS}
+    took = dict.fromkeys(OF_WEIGHTS, 0.0)
+    shared, started = 0.0, time.perf_counter()
+    for number, (module, found) in enumerate(_spectra(modules), 1):
+        says("taking singular values", number, len(modules), "modules")
+        shared += time.perf_counter() - started
+        for key in OF_WEIGHTS:
+            started = time.perf_counter()
+            try:
+                if isinstance(found, str):
+                    raise Unsaid(found)
+                value = of_spectrum(key, found.numpy(), (module.out_features, module.in_features))
+                values[key].append(ModuleValue(module.name, module.type, value))
+            except Unsaid as reason:
+                left_out[key].append(Skipped(module.name, str(reason)))
+            took[key] += time.perf_counter() - started
+        started = time.perf_counter()
+    return {
+        key: METHODS[key].opinion(values[key], left_out[key], seconds=shared + took[key], settings=_settings(model))
+        for key in OF_WEIGHTS
+    }
+
+
+def _settings(model: nn.Module) -> dict[str, Any]:
+    return {"dtype": str(getattr(model, "dtype", "")).removeprefix("torch.")}
+
+
+def _check_there(modules: list[LinearModule]) -> None:
+    if not modules:
+        raise PlopError("the model has no linear module in its body to look at")
+    hooked = any(hasattr(module.module, "_hf_hook") for module in modules)
+    if not hooked and all(is_offloaded(module.module) for module in modules):
+        raise PlopError("the model's weights are not in memory (meta device); load them with from_pretrained")
+
+
+def _spectra(modules: list[LinearModule]) -> Iterator[tuple[LinearModule, Tensor | str]]:
+    """Of each module its singular values, or why it has none. The weights of a module are fetched once."""
+    for _, group in groupby(modules, key=lambda module: id(module.module)):
+        own = list(group)
+        with torch.no_grad(), fetched(own[0].module) as forward:
+            for module in own:
+                yield module, _spectrum(module, forward)
+
+
+def _spectrum(module: LinearModule, forward: Any) -> Tensor | str:
+    if min(module.in_features, module.out_features) > LARGEST:
+        return f"both of its sides are over {LARGEST:,}: its singular values would take too long"
+    try:
+        W = _matrix(module, forward)
+    except Exception as failure:  # noqa: BLE001  # foreign code, on what it may not have been written for
+        why = " ".join(f"{type(failure).__name__}: {failure}".split())[:200]
+        return f"its weight cannot be read ({why})"
+    if W.is_meta:
+        return "its weight is not in memory"
+    if not W.isfinite().all():
+        return "its weight has NaN or infinity"
+    if not W.any():
+        return "all of its weights are zero"
+    return singular_values(W)
+
+
+def _matrix(module: LinearModule, forward: Any) -> Tensor:
+    """W, (out, in)."""
+    linear: Any = module.module
+    if module.expert is not None:
+        return experts.matrices(linear, module.parameter)[module.expert]
+    weight: Tensor = linear.get_parameter("weight") if "weight" in linear._parameters else linear.weight
+    if type(weight) in (Tensor, nn.Parameter) and weight.is_floating_point() and weight.itemsize > 1:
+        return weight.mT if isinstance(linear, Conv1D) else weight
+    # Not off a dequantized copy: bitsandbytes repacks weights in their first forward on some CPUs.
+    dtype = next((p.dtype for p in (linear.bias, weight) if p is not None and p.dtype.itemsize > 1), torch.float32)
+    units = torch.eye(module.in_features, dtype=dtype, device=weight.device)
+    bias = forward(torch.zeros_like(units[:1])) if linear.bias is not None else 0
+    columns = [(forward(some) - bias).float() for some in torch.split(units, _AT_ONCE)]
+    return torch.cat(columns).mT

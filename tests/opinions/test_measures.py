@@ -1,0 +1,88 @@
+"""What singular values say, against independent readings of the methods' definitions."""
+
+from __future__ import annotations
+
+import math
+from contextlib import suppress
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from plop_cli.opinions.measures import Unsaid, alpha, hill, of_spectrum
+from plop_cli.opinions.methods import OF_WEIGHTS
+from plop_cli.opinions.spectra import singular_values
+from readings import READINGS
+
+
+def matrix(rows: int, columns: int, *, condition: float = 30.0, seed: int = 0) -> Tensor:
+    """Random singular vectors; singular values from 1 down to 1 / condition."""
+    generator = torch.Generator().manual_seed(seed)
+    few = min(rows, columns)
+    left, _ = torch.linalg.qr(torch.randn(rows, few, generator=generator, dtype=torch.float64))
+    right, _ = torch.linalg.qr(torch.randn(columns, few, generator=generator, dtype=torch.float64))
+    return left @ torch.diag(torch.logspace(0, -math.log10(condition), few, dtype=torch.float64)) @ right.T
+
+
+@pytest.mark.parametrize("shape", [(96, 40), (40, 96), (64, 64), (1, 7), (7, 1), (33, 70)])
+@pytest.mark.parametrize("condition", [1.5, 1e3, 1e7])
+def test_singular_values_are_those_of_numpy(shape: tuple[int, int], condition: float) -> None:
+    W = matrix(*shape, condition=condition)
+    expected = np.linalg.svd(W.numpy(), compute_uv=False)
+    assert singular_values(W).numpy() == pytest.approx(expected, rel=1e-5, abs=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_singular_values_are_exact_for_the_weights_as_they_are_stored(dtype: torch.dtype) -> None:
+    W = matrix(50, 30).to(dtype)
+    expected = np.linalg.svd(W.double().numpy(), compute_uv=False)
+    assert singular_values(W).numpy() == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(96, 40), (40, 96), (64, 64)])
+@pytest.mark.parametrize("method", READINGS)
+def test_a_method_says_what_its_definition_says(method: str, shape: tuple[int, int]) -> None:
+    W = matrix(*shape)
+    assert of_spectrum(method, singular_values(W).numpy(), shape) == pytest.approx(READINGS[method](W.numpy()), 1e-5)
+
+
+def pareto(exponent: float, count: int = 4000) -> np.ndarray:
+    """Singular values whose squares are the quantiles of a power law from 1 on."""
+    at = (np.arange(count) + 0.5) / count
+    return np.sqrt((1 - at) ** (-1 / (exponent - 1)))[::-1].copy()
+
+
+@pytest.mark.parametrize("exponent", [2.0, 3.5, 6.0])
+def test_a_power_law_has_its_own_exponent(exponent: float) -> None:
+    S = pareto(exponent)
+    assert alpha(S, (1, 1)) == pytest.approx(exponent, rel=0.02)
+    assert hill(S, (1, 1)) == pytest.approx(exponent, rel=0.02)
+
+
+def test_the_tail_begins_where_the_power_law_does() -> None:
+    """Half of the eigenvalues lie in a bulk below; with it the exponent would be another."""
+    S = np.concatenate([pareto(3.0), np.linspace(1.0, 0.3, 4000)])
+    assert alpha(S, (1, 1)) == pytest.approx(3.0, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("method", "S", "reason"),
+    [
+        ("snr", np.ones(5), "all of its singular values are signal"),
+        ("alpha", np.linspace(2, 1, 19), "19 of its eigenvalues are over 1e-05, and a fit needs 20"),
+        ("hill", np.full(30, 1e-4), "0 of its eigenvalues are over 1e-05"),
+        ("kappa", np.array([1e308, 1e-320]), "too large or too small for float64"),
+    ],
+)
+def test_where_there_is_nothing_to_say_it_is_said_why(method: str, S: np.ndarray, reason: str) -> None:
+    with pytest.raises(Unsaid, match=reason):
+        of_spectrum(method, S, (len(S), len(S)))
+
+
+@pytest.mark.parametrize("method", OF_WEIGHTS)
+@pytest.mark.parametrize("S", [np.ones(1), np.ones(30), np.array([1.0, *[0.0] * 29]), np.full(40, 1e-30)])
+def test_no_matrix_has_a_value_that_is_not_finite(method: str, S: np.ndarray) -> None:
+    """One of rank one, of one column, of equal singular values, of tiny ones."""
+    with suppress(Unsaid):
+        assert math.isfinite(of_spectrum(method, S, (len(S), len(S))))

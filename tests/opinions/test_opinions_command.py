@@ -1,0 +1,208 @@
+"""`plop opinions`, `plop recommend --opinions` and `second_opinions` as a user sees them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from typer.testing import CliRunner, Result
+
+from plop_cli import second_opinions
+from plop_cli.cli.app import app
+from plop_cli.opinions.methods import METHODS, OF_WEIGHTS
+from plop_registry import Registry
+from small_models import byte_tokenizer, qwen2
+
+Plop = Callable[..., Result]
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("opinions") / "tiny"
+    qwen2().save_pretrained(folder)
+    byte_tokenizer().save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def tiny(saved: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(saved, tmp_path / "tiny"))
+
+
+@pytest.fixture
+def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("PLOP_REGISTRY", str(tmp_path / "registry.db"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("COLUMNS", "160")
+    return tmp_path / "registry.db"
+
+
+@pytest.fixture
+def plop(registry: Path) -> Plop:
+    return lambda *arguments: CliRunner().invoke(app, list(map(str, arguments)), catch_exceptions=False)
+
+
+@pytest.fixture
+def words(tmp_path: Path) -> Path:
+    path = tmp_path / "words.txt"
+    path.write_text("".join(f"{'What is ' * (i % 5 + 1)}{i} plus {i * i}?\n" for i in range(40)))
+    return path
+
+
+def document(result: Result) -> Any:
+    assert result.exit_code == 0, result.stderr
+    return json.loads(result.stdout)
+
+
+def change(folder: Path, edit: Callable[[dict[str, Any]], None]) -> None:
+    tensors = load_file(folder / "model.safetensors")
+    edit(tensors)
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def test_every_method_of_weights_has_its_say_and_the_table_names_it(plop: Plop, tiny: Path) -> None:
+    methods = {each["method"]: each for each in document(plop("opinions", tiny, "-f", "json"))["methods"]}
+    assert tuple(methods) == OF_WEIGHTS
+    for key in ("kappa", "stable-rank", "effective-rank"):
+        each = methods[key]
+        values = [kind["value"] for kind in each["types"]]
+        assert values == sorted(values, reverse=each["adapts"] == "highest")
+        assert each["chosen"] == [kind["type"] for kind in each["types"][:3]]
+        assert each["tau"] is each["shared_with_plop"] is None
+    shown = plop("opinions", tiny).stdout
+    assert all(METHODS[key].name in shown for key in OF_WEIGHTS)
+
+
+def test_what_is_stored_is_the_answer_until_it_is_asked_for_anew(plop: Plop, tiny: Path) -> None:
+    first = document(plop("opinions", tiny, "-f", "json"))
+    assert document(plop("opinions", tiny, "-f", "json")) == first, "the seconds too: nothing was computed"
+    again = document(plop("opinions", tiny, "-f", "json", "--recompute"))
+    assert [each["modules"] for each in again["methods"]] == [each["modules"] for each in first["methods"]]
+    assert again != first
+
+
+def test_the_answer_from_the_registry_needs_no_torch(plop: Plop, tiny: Path, words: Path) -> None:
+    assert plop("recommend", tiny, "--task", words, "--opinions").exit_code == 0
+    for line in (["opinions", str(tiny)], ["recommend", str(tiny), "--task", str(words), "--opinions"]):
+        probe = (
+            "import sys; from plop_cli.cli.app import app\n"
+            f"try: app({line!r})\n"
+            "except SystemExit as end: print(end.code, {'torch', 'transformers', 'peft'} & set(sys.modules))"
+        )
+        done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
+        assert done.stdout.splitlines()[-1] == "0 set()", done.stderr
+
+
+def test_precisions_are_apart(plop: Plop, tiny: Path) -> None:
+    full, half = (
+        document(plop("opinions", tiny, "--dtype", dtype, "-f", "json"))["methods"] for dtype in ("float32", "bfloat16")
+    )
+    assert [each["settings"] for each in (full[0], half[0])] == [{"dtype": "float32"}, {"dtype": "bfloat16"}]
+    assert full[0]["modules"] != half[0]["modules"]
+
+
+def test_recommend_puts_others_beside_plop(plop: Plop, tiny: Path, words: Path) -> None:
+    placement = document(plop("recommend", tiny, "--task", words, "--opinions", "-f", "json"))
+    plain, *others = placement["opinions"]
+    chosen = [kind["type"] for kind in placement["types"] if kind["chosen"]]
+    assert (plain["method"], plain["chosen"]) == ("nfn", chosen)
+    assert [kind["value"] for kind in plain["types"]] == pytest.approx([kind["nfn"] for kind in placement["types"]])
+    assert [each["method"] for each in others][:2] == ["nfn-squared", "kappa"]
+    for each in others:
+        assert each["shared_with_plop"] == [kind for kind in each["chosen"] if kind in chosen]
+    shown = plop("recommend", tiny, "--task", words, "--opinions").stdout
+    assert "Second opinions" in shown
+    assert "Kendall's" in shown
+
+
+@pytest.mark.parametrize("rule", [("--types", "2"), ("--exclude", "k_proj,up_proj"), ("--below", "1.0")])
+def test_all_methods_keep_to_the_rule(plop: Plop, tiny: Path, words: Path, rule: tuple[str, str]) -> None:
+    placement = document(plop("recommend", tiny, "--task", words, *rule, "--opinions", "-f", "json"))
+    count = sum(kind["chosen"] for kind in placement["types"])
+    for each in placement["opinions"]:
+        if each["types"]:
+            assert len(each["chosen"]) == count
+            assert not {"k_proj", "up_proj"} & {kind["type"] for kind in each["types"]} or rule[0] != "--exclude"
+
+
+def test_of_several_tasks_nfn_is_the_mean(plop: Plop, tiny: Path, words: Path, tmp_path: Path) -> None:
+    more = tmp_path / "more.txt"
+    more.write_text("".join(f"def f{i}(x): return x + {i}\n" for i in range(40)))
+    placement = document(plop("recommend", tiny, "-t", words, "-t", more, "--opinions", "-f", "json"))
+    values = {kind["type"]: kind["value"] for kind in placement["opinions"][0]["types"]}
+    assert values == pytest.approx({kind["type"]: kind["nfn"] for kind in placement["types"]})
+
+
+@pytest.mark.parametrize(
+    ("options", "remedy"),
+    [
+        (("--targets", "q_proj"), "leave out --targets"),
+        (("--invert",), "leave out --targets, --invert"),
+        (("--by", "module"), "--by"),
+        (("--format", "peft"), "add --format table"),
+    ],
+)
+def test_what_opinions_do_not_go_with_is_a_usage_error(
+    plop: Plop, tiny: Path, words: Path, options: tuple[str, ...], remedy: str
+) -> None:
+    task = () if "--targets" in options else ("--task", words)
+    result = plop("recommend", tiny, *task, *options, "--opinions")
+    assert result.exit_code == 2
+    assert remedy in " ".join(result.stderr.replace("│", " ").split())
+
+
+def test_a_run_of_other_weights_is_refused(plop: Plop, tiny: Path, words: Path, registry: Path) -> None:
+    assert plop("score", tiny, "--task", words).exit_code == 0
+    (run,) = Registry(registry).runs()
+    change(tiny, lambda tensors: tensors["model.layers.0.self_attn.q_proj.weight"].mul_(2))
+    result = plop("recommend", tiny, "--run", run.id, "--opinions")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert f"run {run.id} is of revision" in result.stderr.replace("\n", " ")
+
+
+def test_weights_without_a_value_are_said_once_for_all_methods(plop: Plop, tiny: Path) -> None:
+    def damage(tensors: dict[str, Any]) -> None:
+        tensors["model.layers.0.mlp.up_proj.weight"].zero_()
+        tensors["model.layers.1.mlp.up_proj.weight"][0, 0] = float("nan")
+
+    change(tiny, damage)
+    shown = plop("opinions", tiny).stdout
+    assert "model.layers.0.mlp.up_proj (all of its weights are zero)" in shown
+    assert "model.layers.1.mlp.up_proj (its weight has NaN or infinity)" in shown
+    kappa = next(
+        each for each in document(plop("opinions", tiny, "-f", "json"))["methods"] if each["method"] == "kappa"
+    )
+    assert len(kappa["left_out"]) == 2
+    assert "up_proj" not in {kind["type"] for kind in kappa["types"] if kind["modules"] == 0}
+
+
+def test_an_adapter_is_refused(plop: Plop, tiny: Path, tmp_path: Path) -> None:
+    from peft import LoraConfig, get_peft_model
+
+    torch.manual_seed(0)
+    get_peft_model(qwen2(), LoraConfig(target_modules=["q_proj"])).save_pretrained(tmp_path / "adapter")
+    result = plop("opinions", tiny, "--adapter", tmp_path / "adapter")
+    assert result.exit_code == 1
+    assert "leave out --adapter" in result.stderr
+
+
+@pytest.mark.parametrize("format", ["csv", "jsonl", "md"])
+def test_each_type_of_each_method_is_a_row(plop: Plop, tiny: Path, format: str) -> None:
+    result = plop("opinions", tiny, "-f", format)
+    assert result.exit_code == 0
+    assert "kappa" in result.stdout
+    assert "v_proj" in result.stdout
+
+
+def test_python_has_the_same_orders(plop: Plop, tiny: Path, registry: Path) -> None:
+    methods = document(plop("opinions", tiny, "-f", "json"))["methods"]
+    orders = second_opinions(str(tiny), registry=registry)
+    assert {key: list(order.chosen) for key, order in orders.items()} == {m["method"]: m["chosen"] for m in methods}

@@ -1,0 +1,160 @@
+"""What is said of the weights of whole models: real ones against the methods' own programs; odd ones, and why not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from accelerate import cpu_offload
+from peft.helpers import KappaTuneSelector
+from transformers import MixtralConfig, MixtralForCausalLM
+
+from plop_cli import PlopError
+from plop_cli.network.modules import linear_modules
+from plop_cli.opinions.measures import of_spectrum
+from plop_cli.opinions.methods import METHODS, OF_WEIGHTS
+from plop_cli.opinions.rules import own_choice
+from plop_cli.opinions.weights import of_weights
+from plop_registry import ModuleValue, Opinion
+from readings import READINGS
+from real_model import smollm2
+from small_models import gpt2, qwen2
+
+
+def by_name(opinion: Opinion) -> dict[str, float]:
+    return {module.name: module.value for module in opinion.values}
+
+
+@pytest.fixture(scope="module")
+def real() -> tuple[Any, dict[str, Opinion]]:
+    """SmolLM2's first two blocks, with the opinions of their 14 matrices."""
+    model, _ = smollm2()
+    blocks = torch.nn.ModuleList(model.model.layers[:2])
+    return blocks, of_weights(blocks)
+
+
+def test_kappa_of_every_module_is_that_of_peft(real: tuple[Any, dict[str, Opinion]]) -> None:
+    model, opinions = real
+    selector = KappaTuneSelector(model, max_dim_size_to_analyze=16_384, show_progress=False)
+    selector._compute_kappas()
+    ours = by_name(opinions["kappa"])
+    assert ours.keys() == selector._condition_numbers.keys()
+    # PEFT takes the SVD in float32, whose smallest singular values are off by 6e-8 of the largest.
+    for name, value in selector._condition_numbers.items():
+        assert ours[name] == pytest.approx(value, rel=max(1e-3, 1e-6 * value)), name
+
+
+@pytest.mark.parametrize("method", READINGS)
+def test_a_method_says_of_real_weights_what_its_definition_says(
+    method: str, real: tuple[Any, dict[str, Opinion]]
+) -> None:
+    model, opinions = real
+    for name, value in by_name(opinions[method]).items():
+        W = model.get_submodule(name).weight.detach().double().numpy()
+        assert value == pytest.approx(READINGS[method](W), rel=1e-3), name
+
+
+@pytest.mark.slow
+def test_kappa_chooses_the_modules_that_peft_chooses() -> None:
+    model, _ = smollm2()
+    theirs = KappaTuneSelector(model, show_progress=False).get_best_targets(top_p=0.2)
+    ours = own_choice(of_weights(model)["kappa"])
+    assert ours is not None
+    assert set(ours) == set(theirs)
+
+
+def test_spectrum_takes_the_upper_half_of_the_layers_of_each_type() -> None:
+    values = [ModuleValue(f"{layer}.{kind}", kind, layer + 0.5 * (kind == "q")) for layer in range(5) for kind in "qk"]
+    assert own_choice(METHODS["snr"].opinion(values, seconds=0)) == ["4.q", "3.q", "4.k", "3.k"]
+    assert own_choice(METHODS["kappa"].opinion(values, seconds=0)) == ["0.k", "0.q"]
+    assert own_choice(METHODS["alpha"].opinion(values, seconds=0)) is None
+
+
+def test_conv1d_is_read_the_other_way_round() -> None:
+    model = gpt2()
+    opinions = of_weights(model)
+    for module in linear_modules(model)[0]:
+        W = module.module.get_parameter("weight").detach().double().T.numpy()
+        assert W.shape == (module.out_features, module.in_features)
+        S = np.linalg.svd(W, compute_uv=False)
+        for method in ("kappa", "stable-rank", "effective-rank"):
+            value = by_name(opinions[method])[module.name]
+            assert value == pytest.approx(of_spectrum(method, S, W.shape), rel=1e-4)
+
+
+def test_each_expert_of_a_stack_has_its_own_values() -> None:
+    torch.manual_seed(0)
+    config = MixtralConfig(
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        num_local_experts=3,
+        vocab_size=64,
+    )
+    model = MixtralForCausalLM(config)
+    kappa = by_name(of_weights(model)["kappa"])
+    down = model.model.layers[0].mlp.experts.down_proj.detach()
+    for expert in range(3):
+        (value,) = (v for name, v in kappa.items() if name.endswith(f"experts.down_proj[{expert}]"))
+        assert value == pytest.approx(np.linalg.cond(down[expert].double().numpy()), rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (lambda weight: weight.zero_(), "all of its weights are zero"),
+        (lambda weight: weight[3].fill_(float("nan")), "its weight has NaN or infinity"),
+        (lambda weight: weight[0, 0].fill_(float("-inf")), "its weight has NaN or infinity"),
+    ],
+)
+def test_a_damaged_matrix_is_left_out_and_said_and_all_others_are_as_before(damage: Any, reason: str) -> None:
+    whole, model = of_weights(qwen2()), qwen2()
+    with torch.no_grad():
+        damage(model.model.layers[1].mlp.up_proj.weight)
+    opinions = of_weights(model)
+    for method in OF_WEIGHTS:
+        said = {skipped.name: skipped.reason for skipped in opinions[method].left_out}
+        assert said["model.layers.1.mlp.up_proj"] == reason
+        values = by_name(whole[method])
+        values.pop("model.layers.1.mlp.up_proj", None)
+        assert by_name(opinions[method]) == values
+
+
+def test_a_model_without_weights_in_memory_is_refused() -> None:
+    with torch.device("meta"):
+        model = qwen2()
+    with pytest.raises(PlopError, match="not in memory"):
+        of_weights(model)
+
+
+def test_a_model_without_a_linear_module_is_refused() -> None:
+    with pytest.raises(PlopError, match="no linear module"):
+        of_weights(torch.nn.Sequential(torch.nn.LayerNorm(3)))
+
+
+def test_offloaded_weights_are_fetched_one_module_at_a_time() -> None:
+    model = qwen2()
+    whole = {method: by_name(opinion) for method, opinion in of_weights(model).items()}
+    cpu_offload(model, execution_device="cpu")
+    assert all(p.device.type == "meta" for p in model.model.layers.parameters())
+    assert {method: by_name(opinion) for method, opinion in of_weights(model).items()} == whole
+    assert all(p.device.type == "meta" for p in model.model.layers.parameters())
+
+
+def test_quantized_weights_are_asked_for_their_columns() -> None:
+    """By unit vectors: what they are to the model, and not how they are packed."""
+    bnb = pytest.importorskip("bitsandbytes")
+    torch.manual_seed(0)
+    plain = torch.nn.Linear(64, 96, bias=True)
+    packed = bnb.nn.Linear4bit(64, 96, bias=True, compute_dtype=torch.float32, quant_type="nf4")
+    packed.load_state_dict(plain.state_dict())
+    model = torch.nn.Sequential(packed.to("cpu"))
+    with torch.no_grad():
+        W = (model(torch.eye(64)) - packed.bias).T.double().numpy()
+    (kappa,) = by_name(of_weights(model)["kappa"]).values()
+    assert kappa == pytest.approx(np.linalg.cond(W), rel=1e-3)
+    assert kappa != pytest.approx(np.linalg.cond(plain.weight.detach().double().numpy()), rel=1e-3)
