@@ -123,7 +123,9 @@ def test_recommend_puts_others_beside_plop(plop: Plop, tiny: Path, words: Path) 
     assert "Kendall's" in shown
 
 
-@pytest.mark.parametrize("rule", [("--types", "2"), ("--exclude", "k_proj,up_proj"), ("--below", "1.0"), ("--budget", "20K")])
+@pytest.mark.parametrize(
+    "rule", [("--types", "2"), ("--exclude", "k_proj,up_proj"), ("--below", "1.0"), ("--budget", "20K")]
+)
 def test_all_methods_keep_to_the_rule(plop: Plop, tiny: Path, words: Path, rule: tuple[str, str]) -> None:
     placement = document(plop("recommend", tiny, "--task", words, *rule, "--opinions", "-f", "json"))
     count = sum(kind["chosen"] for kind in placement["types"])
