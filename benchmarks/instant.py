@@ -1,6 +1,6 @@
 """What is answered from the registry, and what begins at once: whole processes, medians, against `plop --version`.
 
-    python benchmarks/instant.py [--repeats 5] [--gguf FILE]
+    python benchmarks/instant.py [--repeats 5] [--gguf FILE] [--only-gguf]
 
 The demo model is scored once, on a built-in sample and on a file. The mixture of experts is made up: a stored run and
 the anatomy of a model of 48 layers and 64 experts a layer. A GGUF, by default the demo's, is loaded in float32 in turn
@@ -106,27 +106,31 @@ def store_experts(registry: Registry, folder: Path) -> str:
 
 
 LOADED = """
-import json, re, sys, time
+import gc, json, re, sys, time
 from plop_cli.models.loading import load
+from plop_cli.models.memory import trim
 from plop_cli.models.options import Loading
 from plop_cli.models.source import identify
 def memory(what):
     return int(re.search(what + r":\\s+(\\d+) kB", open("/proc/self/status").read())[1]) * 1024
 source, before, started = identify(sys.argv[1]), memory("VmRSS"), time.perf_counter()
-model, tokenizer = load(source, Loading(dtype="float32", device="cpu"))
+model, tokenizer = load(source, Loading(dtype=sys.argv[2], device="cpu"))
 seconds, peak = time.perf_counter() - started, memory("VmHWM") - before
-if len(sys.argv) > 2:
+if len(sys.argv) > 3:
     model.hf_quantizer = None  # what was dequantized is saved like any other model
     del model.config.quantization_config
-    model.save_pretrained(sys.argv[2])
-    tokenizer.save_pretrained(sys.argv[2])
+    model.save_pretrained(sys.argv[3])
+    tokenizer.save_pretrained(sys.argv[3])
 weights = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
-print(json.dumps([seconds, peak / weights]))
+del model
+gc.collect()
+trim()
+print(json.dumps([seconds, peak / weights, (memory("VmRSS") - before) / 1e6, weights / 1e6]))
 """
 
 
 def loaded(*arguments: str) -> list[float]:
-    """Seconds that loading takes, and how far memory rose over what the weights take."""
+    """Seconds that loading takes, how far memory rises over the weights, the MB that stay without them, and theirs."""
     command = [sys.executable, "-c", LOADED, *arguments]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=ENVIRONMENT)
     return [float(number) for number in json.loads(done.stdout)]
@@ -134,13 +138,16 @@ def loaded(*arguments: str) -> list[float]:
 
 def gguf(file: str, folder: str, repeats: int) -> None:
     """Print how a GGUF loads."""
-    loaded(file, folder)
-    turns = [(loaded(file), loaded(folder)) for _ in range(repeats)]
-    (time_gguf, peak), (time_plain, plain_peak) = (
-        [statistics.median(turn[side][value] for turn in turns) for value in (0, 1)] for side in (0, 1)
-    )
-    print(f"{Path(file).name}: {time_gguf:.2f} s, {time_gguf / time_plain:.2f} × its float32 safetensors")
-    print(f"memory rises by {peak:.2f} × the weights (safetensors, partly mapped: {plain_peak:.2f})")
+    loaded(file, "float32", folder)
+    turns = [(loaded(file, "float32"), loaded(folder, "float32")) for _ in range(repeats)]
+    ratio = statistics.median(ours[0] / plain[0] for ours, plain in turns)
+    print(f"{Path(file).name} in float32 loads in {ratio:.2f} × the time of its safetensors, which are mapped")
+    for dtype in ("float32", "bfloat16"):
+        _, peak, stays, weights = loaded(file, dtype)
+        print(
+            f"{dtype}: memory rises by {peak:.2f} × the weights ({weights:.0f} MB), "
+            f"{peak - stays / weights:.2f} without the {stays:.0f} MB of code and tokenizer that stay"
+        )
 
 
 def commands(folder: Path, repeats: int) -> None:
@@ -187,9 +194,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--gguf", default="demo")
+    parser.add_argument("--only-gguf", action="store_true", help="leave the commands out")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
-        commands(Path(scratch), options.repeats)
+        if not options.only_gguf:
+            commands(Path(scratch), options.repeats)
         gguf(options.gguf, f"{scratch}/loaded", options.repeats)
 
 

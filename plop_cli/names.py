@@ -33,3 +33,9 @@ def _unique_suffixes(place: tuple[str, ...], places: set[tuple[str, ...]]) -> It
         end = place[-length:]
         if length >= len(place) or not any(other[-length:] == end for other in places if other != place):
             yield ".".join(end)
+
+
+def block_of(name: str) -> str:
+    """The path of the block: up to the first number; "" for what is in none."""
+    parts = name.split(".")
+    return next((".".join(parts[: at + 1]) for at, part in enumerate(parts) if part.isdigit()), "")

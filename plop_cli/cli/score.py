@@ -55,6 +55,10 @@ def score(
         ),
     ] = False,
     confidence: options.Confidence = 0.99,
+    opinions: Annotated[
+        bool,
+        panels.what("--opinions", help="Keep what EVA and ShortGPT say of the same activations; docs/opinions.md."),
+    ] = False,
     include: Annotated[
         list[str] | None,
         panels.what(metavar="TOWER", help="Score this tower of a multimodal model too (vision), if texts reach it."),
@@ -96,6 +100,7 @@ def score(
         loading=loading,
         force=rescore,
         until=confidence if until_decided else None,
+        opinions=opinions,
     )
     cells, alone = [], len(models) * len(tasks) == 1
     with Registry(registry) as store:

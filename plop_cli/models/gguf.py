@@ -11,12 +11,14 @@ was parsed here: plain Python values, and tensors that are read when they are as
 from __future__ import annotations
 
 import mmap
+import os
 import struct
 from collections import OrderedDict
 from collections.abc import Callable, Container, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,8 +29,10 @@ from plop_cli.errors import PlopError
 
 _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 _STRING, _ARRAY = 8, 9
+_PLAIN = {"F16": "<f2", "F32": "<f4", "F64": "<f8", "I8": "i1", "I16": "<i2", "I32": "<i4", "I64": "<i8"}
 _AT_ONCE = 1 << 18
 """How many values are dequantized at once: what fits into a CPU's caches."""
+_Q5_0, _Q5_1 = 6, 7
 
 
 class Field(NamedTuple):
@@ -56,21 +60,22 @@ class Tensor:
         return int(np.prod(self.shape, dtype=np.int64))
 
     @property
-    def data(self) -> np.ndarray[Any, Any]:
-        """The raw values or blocks, read now and kept by nobody: rows × columns, of bytes where they are quantized."""
-        from gguf.quants import quant_shape_to_byte_shape
+    def data(self) -> Tensor:
+        """What `dequantize` is given: this, of which it reads some rows at a time."""
+        return self
 
-        kind = {"F16": "<f2", "F32": "<f4", "F64": "<f8", "I8": "i1", "I16": "<i2", "I32": "<i4", "I64": "<i8"}
-        rows = self.shape[::-1]
-        dtype = kind.get(self.tensor_type.name)
-        with self.path.open("rb") as stream:
-            stream.seek(self.data_offset)
-            content = np.fromfile(stream, np.uint8, self.n_bytes)
-        if len(content) < self.n_bytes:
+    @property
+    def n_rows(self) -> int:
+        return self.n_elements // self.shape[0] if self.n_elements else 0
+
+    def rows(self, start: int, end: int) -> np.ndarray[Any, Any]:
+        """The raw values or blocks of some rows, read now and kept by nobody: of bytes where they are quantized."""
+        dtype, size = _PLAIN.get(self.tensor_type.name, "u1"), self.n_bytes // self.n_rows
+        at, length = self.data_offset + start * size, (end - start) * size
+        content = np.fromfile(self.path, np.uint8, length, offset=at)
+        if len(content) < length:
             raise PlopError(f"{self.path} became shorter while it was read; run the command again")
-        if dtype is None:
-            return content.reshape(quant_shape_to_byte_shape(rows, self.tensor_type))
-        return content.view(dtype).reshape(rows)
+        return content.view(dtype).reshape(end - start, -1)
 
 
 @dataclass(frozen=True)
@@ -182,31 +187,74 @@ class _Parser:
 
 
 class _Fresh(np.ndarray[Any, Any]):
-    """An array that nobody else holds: transformers copies what it is given, and this needs no copy."""
+    """An array that nobody else holds: transformers copies what it is given, and this needs no copy.
+
+    Of uint16 it holds the bits of 16-bit floats, as NumPy knows no bfloat16. They can be moved about; arithmetic on
+    them is refused.
+    """
 
     def __array_function__(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
         if func is np.copy:
             return np.ascontiguousarray(args[0]).view(np.ndarray)
-        return super().__array_function__(func, types, args, kwargs)
+        result = super().__array_function__(func, types, args, kwargs)
+        return result.view(_Fresh) if isinstance(result, np.ndarray) else result
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        if self.dtype == np.uint16:
+            raise TypeError(f"{ufunc.__name__} is not for weights that are rounded already")
+        plain = (each.view(np.ndarray) if isinstance(each, _Fresh) else each for each in inputs)
+        return getattr(ufunc, method)(*plain, **kwargs)
 
 
-def dequantize(data: np.ndarray[Any, Any], kind: Any) -> np.ndarray[Any, Any]:
-    """`gguf.dequantize` to the bit, a few rows at once: quickly, and no second copy of a large tensor is ever there."""
-    from gguf.quants import dequantize, quant_shape_from_byte_shape
+class _Torch:
+    """torch, for transformers' older reader: arrays of uint16 are what `_Fresh` says."""
 
-    if data.dtype != np.uint8:
-        return np.asarray(dequantize(data, kind)).view(_Fresh)
-    shape = quant_shape_from_byte_shape(data.shape, kind)
-    rows, out = data.reshape(-1, data.shape[-1]), np.empty((data.size // data.shape[-1], shape[-1]), np.float32)
+    def __init__(self, dtype: torch.dtype) -> None:
+        self._dtype = dtype
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(torch, name)
+
+    def from_numpy(self, array: np.ndarray[Any, Any]) -> torch.Tensor:
+        return torch.from_numpy(array).view(self._dtype) if array.dtype == np.uint16 else torch.from_numpy(array)
+
+
+def dequantize(data: Tensor, kind: Any, dtype: torch.dtype = torch.float32) -> np.ndarray[Any, Any]:
+    """`gguf.dequantize` to the bit, of some rows at once on each core: quickly, and of nothing is there a second copy.
+
+    Quantized matrices are rounded at once where `dtype` has 16 bits; norms, which transformers computes with, are not.
+    """
+    from gguf.quants import dequantize
+
     some = _in_torch(kind) or dequantize
-    step = max(1, _AT_ONCE // shape[-1])
-    for start in range(0, len(rows), step):
-        out[start : start + step] = some(rows[start : start + step], kind).reshape(-1, shape[-1])
-    return out.reshape(shape).view(_Fresh)
+    rounded = dtype.itemsize == 2 and len(data.shape) > 1 and data.tensor_type.name not in _PLAIN
+    out = torch.empty((data.n_rows, data.shape[0]), dtype=dtype if rounded else torch.float32)
+
+    def fill(start: int) -> None:
+        end = min(start + step, data.n_rows)
+        out[start:end] = torch.from_numpy(np.asarray(some(data.rows(start, end), kind)).reshape(end - start, -1))
+
+    step = max(1, _AT_ONCE // data.shape[0])
+    with _one_thread(), ThreadPoolExecutor(os.cpu_count()) as pool:
+        list(pool.map(fill, range(0, data.n_rows, step)))
+    return (out.view(torch.uint16) if rounded else out).numpy().reshape(data.shape[::-1]).view(_Fresh)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Inside, torch's threads are no more than ours: for rows as few as these they would mostly wait for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _in_torch(kind: Any) -> Callable[[np.ndarray[Any, Any], Any], np.ndarray[Any, Any]] | None:
-    """The same arithmetic on all cores, as transformers has it for most kinds of blocks; None for the others."""
+    """The same arithmetic in torch, of which transformers has most kinds of blocks; None for kinds that nobody has."""
+    if int(kind) in (_Q5_0, _Q5_1):
+        return _five_bits
     try:
         from transformers.integrations.gguf.dequant import GGML_BLOCK, dequantize
     except ImportError:  # an older transformers
@@ -214,6 +262,26 @@ def _in_torch(kind: Any) -> Callable[[np.ndarray[Any, Any], Any], np.ndarray[Any
     if int(kind) not in GGML_BLOCK:
         return None
     return lambda rows, kind: np.asarray(dequantize(torch.from_numpy(rows), int(kind)))
+
+
+@cache
+def _fifth_bits() -> torch.Tensor:
+    """For each byte, what its eight bits add to eight values: 0 or 16, of a byte each, packed into an int64."""
+    bits = torch.arange(256, dtype=torch.uint8)[:, None] >> torch.arange(8, dtype=torch.uint8) & 1
+    return (bits << 4).view(torch.int64).flatten()
+
+
+def _five_bits(rows: np.ndarray[Any, Any], kind: Any) -> np.ndarray[Any, Any]:
+    """Q5_0 and Q5_1: blocks of 32 values with a scale, in Q5_1 a least value, the fifth bits, and 16 nibbles twice."""
+    least = int(kind) == _Q5_1
+    blocks = torch.from_numpy(rows.reshape(-1, 24 if least else 22))
+    first = 4 if least else 2
+    nibbles = blocks[:, first + 4 :]
+    values = torch.cat([nibbles & 15, nibbles >> 4], 1)
+    values |= _fifth_bits()[blocks[:, first : first + 4].long()].view(torch.uint8)
+    half = blocks[:, :first].view(torch.float16).float()
+    scaled = half[:, :1] * (values if least else values.view(torch.int8) - 16)
+    return (scaled + half[:, 1:] if least else scaled).numpy()
 
 
 def _plain(metadata: Metadata, whole: Container[str]) -> dict[str, Any]:
@@ -229,8 +297,11 @@ def _plain(metadata: Metadata, whole: Container[str]) -> dict[str, Any]:
 
 
 @contextmanager
-def read_once() -> Iterator[None]:
-    """Inside, transformers and gguf read what `metadata_of` parsed; afterwards they are as they were."""
+def read_once(dtype: torch.dtype = torch.float32) -> Iterator[None]:
+    """Inside, transformers and gguf read what `metadata_of` parsed; afterwards they are as they were.
+
+    Args: `dtype`, what the weights are wanted in.
+    """
     import gguf
     from transformers import modeling_gguf_pytorch_utils as older
 
@@ -239,7 +310,8 @@ def read_once() -> Iterator[None]:
 
     substitutes: list[tuple[Any, str, Any]] = [
         (gguf, "GGUFReader", read),
-        (gguf, "dequantize", dequantize),
+        (gguf, "dequantize", partial(dequantize, dtype=dtype)),
+        (older, "torch", _Torch(dtype)),
         (gguf, "get_tensor_name_map", cache(gguf.get_tensor_name_map)),
         (older, "_gguf_parse_value", lambda value, types: value),
     ]

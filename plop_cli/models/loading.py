@@ -56,7 +56,7 @@ def load(source: ModelSource, loading: Loading) -> tuple[torch.nn.Module, PreTra
         wanted["quantization_config"] = quantization.config_for(source.load_in, dtype)
     _check_size(source, loading)
     says(f"loading {source}")
-    with same_randomness(cuda=loading.device.startswith("cuda")), _clear_errors(source):
+    with same_randomness(cuda=loading.device.startswith("cuda")), _clear_errors(source, dtype):
         place = _tokenizer_of(source, folder)
         gguf_file = source.gguf_file if place == folder else None
         tokenizer = pretrained(AutoTokenizer, place, trusted=trusted, gguf_file=gguf_file, local_files_only=offline)
@@ -176,12 +176,13 @@ def _auto_class(folder: Path, source: ModelSource, loading: Loading) -> Any:
 
 
 @contextmanager
-def _clear_errors(source: ModelSource) -> Iterator[None]:
+def _clear_errors(source: ModelSource, dtype: torch.dtype = torch.float32) -> Iterator[None]:
     """Loading runs foreign parsers over foreign files: whatever they raise, this model cannot be loaded."""
     if source.gguf_file and source.folder:
         metadata_of(source.folder / source.gguf_file)  # says what is wrong with the file
+    once = read_once(dtype) if source.gguf_file else nullcontext()
     try:
-        with warnings.catch_warnings(), quiet_transformers(), read_once() if source.gguf_file else nullcontext():
+        with warnings.catch_warnings(), quiet_transformers(), once:
             warnings.simplefilter("ignore")
             yield
     except PlopError:

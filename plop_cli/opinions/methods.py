@@ -72,3 +72,6 @@ METHODS = {
 
 OF_WEIGHTS = tuple(key for key, method in METHODS.items() if method.looks_at == "weights")
 """Those that need no texts."""
+
+OF_ACTIVATIONS = ("eva", "influence")
+"""Those that are taken in the pass of NFN where somebody asks for them, and kept with its run."""

@@ -15,7 +15,7 @@ from plop_cli.models.devices import resolve_device, resolve_dtype
 from plop_cli.models.options import Loading
 from plop_cli.models.quantization import package_of
 from plop_cli.models.source import ModelSource, identify
-from plop_cli.opinions.methods import METHODS
+from plop_cli.opinions.methods import METHODS, OF_ACTIVATIONS
 from plop_cli.placement.recommend import StoredScores
 from plop_cli.processes import ALONE, Group, own_device, size
 from plop_cli.progress import says
@@ -25,7 +25,7 @@ from plop_cli.racing.tuning import RATES, grid
 from plop_cli.racing.watch import Watch
 from plop_cli.runs.exchange import keep
 from plop_cli.runs.identity import Identity, places
-from plop_cli.runs.kept import kept, kept_of_weights
+from plop_cli.runs.kept import has_opinions, kept, kept_of_weights
 from plop_cli.runs.revisions import names_of
 from plop_cli.scoring.settings import settings
 from plop_cli.texts.tasks import Task
@@ -103,7 +103,8 @@ def start(
         watch.note(note)
     scores: StoredScores | None = None
     if needs_scores(asked.contestants, asked.match):
-        scores = _scored(model, tokenizer, source, loading, data, registry, group, watch)
+        asks = any(name in OF_ACTIVATIONS for name in asked.contestants)
+        scores = _scored(model, tokenizer, source, loading, data, registry, group, watch, opinions=asks)
 
     placements = contestants(
         asked.contestants,
@@ -175,6 +176,8 @@ def _scored(
     registry: Registry,
     group: Group,
     watch: Watch,
+    *,
+    opinions: bool,
 ) -> StoredScores:
     """The run of the model on the training prompts: from the registry, else scored and stored now."""
     from plop_cli.scoring.score import score
@@ -198,13 +201,13 @@ def _scored(
         places=places(source, ""),
     )
     known = group.gather(registry.find(identity.key))[0]
-    if known is not None:
+    if known is not None and (not opinions or group.gather(has_opinions(known, registry))[0]):
         watch.note(f"PLoP's scores on the training prompts are from the registry ({known.id})")
         return StoredScores(known, registry.matrix(known.id))
     with group.together():
-        scores = score(model, tokenizer, texts, max_length=LENGTH, group=group)
+        scores = score(model, tokenizer, texts, max_length=LENGTH, opinions=opinions, group=group)
     package = package_of(source.quantization)
     run = identity.run(scores, [package] if package else [])
     if group.rank == 0:
-        run = keep(registry, run, scores.matrix)
+        run = keep(registry, run, scores.matrix, scores.opinions)
     return StoredScores(run, scores.matrix)

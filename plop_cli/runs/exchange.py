@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import Any
 from plop_cli.errors import PlopError
 from plop_cli.files import check_new, replacing, write
 from plop_cli.runs.selection import find_runs
-from plop_registry import Registry, RegistryError, Run, SampleMatrix, to_frame
+from plop_registry import Opinion, Registry, RegistryError, Run, SampleMatrix, to_frame
 from plop_registry.racestore import to_line as race_line
 from plop_registry.runs import id_of
 from plop_registry.transfer import to_line
@@ -75,14 +75,17 @@ def read_runs(registry: Registry, path: Path) -> tuple[int, int]:
         raise PlopError(f"cannot read {path} ({error.strerror}); give a file that plop export wrote") from error
 
 
-def keep(registry: Registry, run: Run, matrix: SampleMatrix) -> Run:
-    """Store a run, and return it as stored.
+def keep(registry: Registry, run: Run, matrix: SampleMatrix, opinions: Sequence[Opinion] = ()) -> Run:
+    """Store a run, and what other methods say of it, and return it as stored.
 
     Raises RegistryError where it cannot be stored. Then it is kept in a file that `plop import` takes, beside the
     registry, or where nothing can be written there, in the current folder; the message says where.
     """
     try:
-        return registry.add(run, matrix)
+        stored = registry.add(run, matrix)
+        if opinions:
+            registry.opinions.keep_of_run(stored.id, opinions)
+        return stored
     except RegistryError as error:
         kept = replace(run, id=id_of(run.content(), matrix.sha256()))
         folders = [registry.path.parent, Path.cwd()] if registry.path else [Path.cwd()]

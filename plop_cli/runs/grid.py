@@ -177,6 +177,7 @@ def _score_one(
         skip_bad=request.skip_bad,
         until=request.until,
         rule=request.rule,
+        opinions=request.opinions,
         progress=lambda done, total: says(f"scoring {job.source} on {job.task.id}", done, total, "tokens"),
         group=group,
     )
@@ -185,6 +186,8 @@ def _score_one(
     identity = job.identity(len(scores.matrix.texts), skipped=scores.settings.get("skip_bad", False))
     run = identity.run(scores, [name for name in packages if name])
     try:
-        return Cell(job.model, job.task.id, keep(registry, run, scores.matrix) if group.rank == 0 else run)
+        return Cell(
+            job.model, job.task.id, keep(registry, run, scores.matrix, scores.opinions) if group.rank == 0 else run
+        )
     except RegistryError as error:
         return Cell(job.model, job.task.id, run, error=f"the run was not stored: {error}")

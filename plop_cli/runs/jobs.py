@@ -12,6 +12,7 @@ from plop_cli.models.source import ModelSource
 from plop_cli.placement.refused import trainable
 from plop_cli.processes import rank
 from plop_cli.runs.identity import Identity, places
+from plop_cli.runs.kept import has_opinions
 from plop_cli.scoring.settings import settings
 from plop_cli.texts.tasks import Task
 from plop_cli.texts.text import text_ids
@@ -43,6 +44,8 @@ class Request:
     until: float | None = None
     """Score only until the set that `rule` chooses is the same in this share of resamples, `samples` at most."""
     rule: Rule = PLOP
+    opinions: bool = False
+    """Take what other methods say of the activations in the same pass; a run without that is no answer then."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +99,8 @@ def stored(job: Job, registry: Registry) -> Run | None:
     """The stored run that answers: of these very texts, or with `until`, of as few of the first as decide it."""
     request = job.request
     if request.until is None:
-        return next(filter(None, (registry.find(identity.key) for identity in job.identities())), None)
+        found = filter(None, (registry.find(identity.key) for identity in job.identities()))
+        return next((run for run in found if _says_enough(run, request, registry)), None)
     ids = text_ids(job.task.texts)
     wanted = [identity.settings for identity in job.identities(samples=0)]
     of_model = [run for source in (job.source, *job.others) for run in registry.runs(revision=source.revision)]
@@ -104,6 +108,7 @@ def stored(job: Job, registry: Registry) -> Run | None:
         run
         for run in sorted(of_model, key=lambda run: run.samples)
         if run.task_id == job.task.id and run.settings | {"samples": 0} in wanted
+        if _says_enough(run, request, registry)
     )
     for run, matrix in (whole for known in fit for whole in registry.whole([known])):
         both, types = min(len(ids), run.samples), [module.type for module in run.modules]
@@ -113,6 +118,10 @@ def stored(job: Job, registry: Registry) -> Run | None:
         ):
             return run
     return None
+
+
+def _says_enough(run: Run, request: Request, registry: Registry) -> bool:
+    return not request.opinions or has_opinions(run, registry)
 
 
 def as_asked(identity: Identity, run: Run, registry: Registry, note: Callable[[str], None]) -> Run:
@@ -130,7 +139,10 @@ def as_asked(identity: Identity, run: Run, registry: Registry, note: Callable[[s
     if rank() > 0:
         return own
     try:
-        return registry.add(own, registry.matrix(run.id))
+        named = registry.add(own, registry.matrix(run.id))
+        if said := registry.opinions.of_run(run.id):
+            registry.opinions.keep_of_run(named.id, said.values())
+        return named
     except RegistryError as error:
         own_name, other = (f"{one.model_id}@{one.model_label}".rstrip("@") for one in (own, run))
         note(f"the run is not recorded as {own_name}, only as {other}: {error}")

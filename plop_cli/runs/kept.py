@@ -10,7 +10,7 @@ import shlex
 from itertools import pairwise
 
 from plop_cli.errors import PlopError
-from plop_cli.opinions.methods import METHODS
+from plop_cli.opinions.methods import METHODS, OF_ACTIVATIONS
 from plop_cli.opinions.ordering import Ordering, of_run, ordering
 from plop_cli.placement.refused import refused
 from plop_cli.runs.rerun import command
@@ -31,6 +31,12 @@ def kept_of_weights(revision: str, quantization: str | None, dtype: str, registr
     """By method, what the registry knows of the weights of a revision as they are in memory."""
     known = registry.opinions.of_weights(revision, precision(quantization, dtype))
     return {key: opinion for key, opinion in known.items() if key in METHODS and METHODS[key].current(opinion)}
+
+
+def has_opinions(run: Run, registry: Registry) -> bool:
+    """Whether what is said of a run's activations is kept with it."""
+    known = registry.opinions.of_run(run.id)
+    return all(METHODS[key].current(known.get(key)) for key in OF_ACTIVATIONS)
 
 
 def precision(quantization: str | None, dtype: str) -> str:

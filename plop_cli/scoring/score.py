@@ -26,6 +26,7 @@ from plop_cli.network.hooks import evaluating
 from plop_cli.network.modules import LinearModule, linear_modules
 from plop_cli.network.offload import counted_reads, execution_device, is_offloaded
 from plop_cli.network.parts import in_parts
+from plop_cli.opinions.activations import Unasked, Watcher
 from plop_cli.placement.refused import left_out, refused, trainable
 from plop_cli.processes import ALONE, Group
 from plop_cli.scoring.batches import Batch, On, Tokens, batches, default_budget, tokenize
@@ -58,6 +59,7 @@ def score(
     skip_bad: bool = False,
     until: float | None = None,
     rule: Rule = PLOP,
+    opinions: bool = False,
     progress: Progress | None = None,
     group: Group = ALONE,
 ) -> NFNScores:
@@ -78,6 +80,7 @@ def score(
         include: towers of a multimodal model to score too, such as "vision", where texts run through them.
         until, rule: stop early: look after 8, 16, 32, … texts, and score no more once the set that `rule` chooses is
             the same in this share of resamples. The scores are those of the texts so far; `warnings` says so.
+        opinions: look at what EVA and ShortGPT look at too, in the same pass; it is then in `opinions` of the scores.
         group: processes that share the texts (`processes.join`); each is given all, and gets all scores.
 
     Raises PlopError where nothing can be scored: no texts, no tokens, no linear module, a text too long for the model.
@@ -97,6 +100,7 @@ def score(
             skip_bad=skip_bad,
             until=until,
             rule=rule,
+            opinions=opinions,
             progress=progress,
             group=group,
         )
@@ -116,6 +120,7 @@ def _scored(
     skip_bad: bool,
     until: float | None,
     rule: Rule,
+    opinions: bool,
     progress: Progress | None,
     group: Group,
 ) -> NFNScores:
@@ -131,13 +136,14 @@ def _scored(
     meter = Meter(samples=len(texts), columns=columns_of_parts(modules)[-1].stop, device=device)
     ends = looks(len(texts), until) if until else [(len(texts), 0.0)]
     budget = batch_tokens or default_budget(device, width=_width(modules) if is_offloaded(model) else 0)
-    texts_pass = _Pass(forward(model, include), meter, device, budget, tokenizer.pad_token_id or 0, group, progress)
+    watcher = Watcher(model, modules) if opinions else Unasked()
+    texts_pass = _Pass(forward(model, include), meter, watcher, device, budget, tokenizer.pad_token_id, group, progress)
     texts_pass.deal(tokens, [end for end, _ in ends])
     with evaluating(model), counted_reads(model) as read:
         with group.together():  # the denominator of NFN: what comes out of a random input
             sizes = input_sizes(modules, lambda: texts_pass.run_alone(next(filter(None, tokens.ids))))
             probed = Operators(modules, dtype, seed=seed, sizes=sizes)
-        with probed.at_first_forwards(), meter.watching(modules, probed.biases):
+        with probed.at_first_forwards(), meter.watching(modules, probed.biases), watcher.watching():
             for end, enough in ends:
                 totals, misfits = texts_pass.up_to(end)
                 measure = measured(modules, probed.of(totals[2]), totals, misfits, texts[:end])
@@ -151,18 +157,14 @@ def _scored(
     types, module_scores, confidence = summarize(kept, measure.matrix, exclude=untrainable, seed=seed)
     fitted = texts_pass.fitting.budget
     course = Course(len(texts), end, sum(tokens.cut[:end]), max_length, budget, fitted, until, decided, read())
+    warnings = (*course.warnings(), *tokens.warnings(end), *measure.fit.warnings, *untold)
     return NFNScores(
         types=types,
         modules=module_scores,
         skipped=(*skipped, *measure.fit.left_out),
-        warnings=(
-            *course.warnings(),
-            *tokens.warnings(end),
-            *measure.fit.warnings,
-            *untold,
-            *map(left_out, untrainable),
-        ),
+        warnings=(*warnings, *map(left_out, untrainable)),
         parts=measure.parts,
+        opinions=watcher.opinions(group),
         matrix=measure.matrix,
         confidence=confidence,
         tokens=tokens.number(end),
@@ -209,14 +211,15 @@ class _Pass:
         self,
         run: Forward,
         meter: Meter,
+        watcher: Watcher | Unasked,
         device: torch.device,
         budget: int,
-        pad: int,
+        pad: int | None,
         group: Group,
         progress: Progress | None,
     ) -> None:
-        self._run, self._meter, self._device = run, meter, device
-        self._budget, self._pad = budget, pad
+        self._run, self._meter, self._watcher, self._device = run, meter, watcher, device
+        self._budget, self._pad = budget, pad or 0
         self._group, self._progress = group, progress
         self._ids: list[list[int]] = []
         self._answers: list[list[bool]] | None = None
@@ -251,7 +254,8 @@ class _Pass:
 
     def _step(self, batch: Batch) -> None:
         here = batch.to(self._device)
-        with self._meter.batch(here.rows + self._start, here.counted):
+        rows = here.rows + self._start
+        with self._meter.batch(rows, here.counted), self._watcher.batch(rows, here.counted):
             self._run(here.input_ids, here.mask)
 
 

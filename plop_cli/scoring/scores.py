@@ -9,7 +9,7 @@ from typing import Any
 
 from plop_cli.method.floor import LEAST_SAMPLES
 from plop_cli.version import __version__
-from plop_registry import ModuleScore, PartScore, Run, SampleMatrix, Skipped, TypeScore
+from plop_registry import ModuleScore, Opinion, PartScore, Run, SampleMatrix, Skipped, TypeScore
 from plop_registry.shown import Shown
 
 
@@ -28,6 +28,8 @@ class NFNScores(Shown):
     duration: float
     model: dict[str, str]
     settings: dict[str, Any]
+    opinions: tuple[Opinion, ...] = ()
+    """What other methods say of the activations, where they were asked."""
 
     @property
     def recommended(self) -> list[str]:

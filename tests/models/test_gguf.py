@@ -54,31 +54,63 @@ def test_the_metadata_and_the_tensors_are_those_of_ggufs_own_reader(demo: Path) 
     assert {name: value if isinstance(told[name], list) else value[0] for name, value in parsed.items()} == told
     for own, other in zip(ours.tensors, theirs.tensors, strict=True):
         assert (own.name, own.tensor_type, own.n_elements) == (other.name, other.tensor_type, other.n_elements)
-        assert own.data.dtype == other.data.dtype
-        assert np.array_equal(own.data, other.data)
+        rows = own.rows(0, own.n_rows)
+        assert rows.dtype == other.data.dtype
+        assert np.array_equal(rows.reshape(other.data.shape), other.data)
 
 
 @pytest.mark.slow
-def test_the_model_is_bit_for_bit_what_transformers_makes_of_the_file(demo: Path) -> None:
-    model, tokenizer = load(identify("demo"), FLOAT32)
-    plain = AutoModelForCausalLM.from_pretrained(demo.parent, gguf_file=demo.name, dtype=torch.float32)
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_the_model_is_bit_for_bit_what_transformers_makes_of_the_file(demo: Path, dtype: str) -> None:
+    model, tokenizer = load(identify("demo"), Loading(dtype=dtype, device="cpu"))
+    plain = AutoModelForCausalLM.from_pretrained(demo.parent, gguf_file=demo.name, dtype=getattr(torch, dtype))
     own, other = model.state_dict(), plain.state_dict()
     assert own.keys() == other.keys()
     assert all(torch.equal(own[name], other[name]) for name in own)
     assert tokenizer.get_vocab() == AutoTokenizer.from_pretrained(demo.parent, gguf_file=demo.name).get_vocab()
 
 
+def stored(path: Path, rows: np.ndarray, kind: gguf.GGMLQuantizationType) -> reading.Tensor:
+    """A tensor of these blocks, in a file of its own."""
+    rows.tofile(path)
+    block, size = gguf.GGML_QUANT_SIZES[kind]
+    return reading.Tensor(path, "weight", kind, (rows.shape[1] // size * block, len(rows)), rows.nbytes, 0)
+
+
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
-def test_dequantizing_gives_the_same_bits(kind: gguf.GGMLQuantizationType) -> None:
+def test_dequantizing_gives_the_same_bits(kind: gguf.GGMLQuantizationType, tmp_path: Path) -> None:
+    """In float32 those of gguf, and in 16 bits those that they are rounded to."""
     block, size = gguf.GGML_QUANT_SIZES[kind]
     rows = np.random.default_rng(0).integers(0, 256, (70, size * 4), dtype=np.uint8)
     rows[:, :: 2 if kind == gguf.GGMLQuantizationType.BF16 else size] &= 0x3F
+    tensor = stored(tmp_path / "blocks", rows, kind)
     with np.errstate(all="ignore"):
-        ours, theirs = reading.dequantize(rows, kind), gguf.dequantize(rows, kind)
+        ours, theirs = reading.dequantize(tensor, kind), gguf.dequantize(rows, kind)
     known = ~np.isnan(theirs)
     assert ours.shape == theirs.shape == (70, 4 * block)
     assert np.array_equal(known, ~np.isnan(ours))
     assert np.array_equal(ours[known].view(np.int32), theirs[known].view(np.int32))
+    for dtype in (torch.bfloat16, torch.float16):
+        rounded = reading._Torch(dtype).from_numpy(np.copy(reading.dequantize(tensor, kind, dtype)))
+        expected = torch.from_numpy(theirs).to(dtype)
+        assert rounded.dtype == dtype
+        assert torch.equal(rounded.nan_to_num(), expected.nan_to_num())
+
+
+def test_rounded_weights_can_be_moved_about_but_not_computed_with(tmp_path: Path) -> None:
+    kind = gguf.GGMLQuantizationType.Q8_0
+    rows = np.random.default_rng(0).integers(0, 60, (6, 34), dtype=np.uint8)
+    rounded = reading.dequantize(stored(tmp_path / "blocks", rows, kind), kind, torch.bfloat16)
+    exact = gguf.dequantize(rows, kind)
+
+    def moved(weights: np.ndarray) -> np.ndarray:
+        return np.stack(np.array_split(weights, 3), axis=1)[:, ::-1].T
+
+    ours = reading._Torch(torch.bfloat16).from_numpy(np.copy(moved(rounded)))
+    assert torch.equal(ours, torch.from_numpy(np.copy(moved(exact))).to(torch.bfloat16))
+    for compute in (lambda: rounded - 1, lambda: np.log(-moved(rounded)), lambda: moved(rounded).sum()):
+        with pytest.raises(TypeError, match="rounded already"):
+            compute()
 
 
 def written(path: Path) -> bytes:
@@ -145,7 +177,7 @@ def test_whatever_byte_is_wrong_a_file_is_read_or_refused(tmp_path: Path) -> Non
         file.write_bytes(content)
         reading._parsed.cache_clear()
         try:
-            assert all(tensor.data.nbytes <= len(content) for tensor in reading.metadata_of(file).tensors)
+            assert all(tensor.n_bytes <= len(content) for tensor in reading.metadata_of(file).tensors)
         except PlopError:
             refused += 1
     assert len(whole) <= refused < len(broken)

@@ -1,0 +1,144 @@
+"""How far the first directions of a module's inputs explain their variance, from a sketch that costs little.
+
+    sketch = Sketch.of(576)
+    for z in batches:                       # (tokens, features)
+        sketch = sketch.after(z)
+    explained([sketch.state()], rank=16)    # 0.51
+
+S = Σ (z − μ)(z − μ)ᵀ, features × features, is too dear to add up: for some models more than the forward itself. Of S
+alone S Q is added up, with fewer columns than features, and what S does in their space is told from it (Nyström;
+Tropp, Yurtsever, Udell and Cevher 2017, Algorithm 3). Q begins at random and is taken anew from S Q whenever twice as
+many tokens were seen, which is a step of the power iteration. What S was until then is kept as rows B with S ≈ BᵀB.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+WIDTH = 48
+"""Columns of Q: three for each of the 16 directions that are asked for."""
+
+RENEWED = 4
+"""Times the tokens after which Q is taken anew."""
+
+_SHIFT = 1e-6
+"""Of the mean eigenvalue: what products in float32 are off by, and keeps the factorisations from failing."""
+
+
+class State(NamedTuple):
+    """What a sketch knows: S ≈ rowsᵀ rows, its trace, and of how many tokens with which mean. float64, on the CPU."""
+
+    tokens: int
+    mean: Tensor
+    trace: float
+    rows: Tensor
+
+
+@dataclass(frozen=True)
+class Sketch:
+    """Of the inputs so far, on their device, moved by `origin`, the mean of the first ones, so that float32 will do.
+
+    `total` (features,) is their sum, `squares` that of their squared norms, `SQ` the sum of z zᵀQ, (features, width).
+    """
+
+    Q: Tensor
+    SQ: Tensor
+    origin: Tensor
+    total: Tensor
+    squares: Tensor
+    tokens: int = 0
+    fresh: int = 0
+    """How many tokens there were when Q was taken."""
+
+    @classmethod
+    def of(cls, features: int, device: torch.device | str = "cpu") -> Sketch:
+        """Of no inputs yet."""
+        Q = _random(features, min(features, WIDTH)).to(device)
+        nothing = Q.new_zeros(features)
+        return cls(Q, torch.zeros_like(Q), nothing, nothing, Q.new_zeros(()))
+
+    def after(self, z: Tensor) -> Sketch:
+        """The sketch of these inputs (tokens, features) too; this one stays what it is."""
+        if not len(z):
+            return self
+        z = z.float()
+        if not self.tokens:
+            self = replace(self, origin=z.mean(dim=0), fresh=len(z))
+            self = replace(self, Q=_turned(self.Q, self._plus(z).SQ))
+        added = self._plus(z)
+        return added if added.tokens < RENEWED * self.fresh else added._renewed()
+
+    def state(self) -> State:
+        """What is known by now; of no tokens nothing."""
+        mean, number = self.total.double().cpu() / max(1, self.tokens), self.tokens
+        trace = float(self.squares) - number * float(mean.square().sum())
+        return State(number, self.origin.double().cpu() + mean, trace, self._rows())
+
+    def _plus(self, z: Tensor) -> Sketch:
+        z = z - self.origin
+        return replace(
+            self,
+            SQ=torch.addmm(self.SQ, z.mT, z @ self.Q),
+            total=self.total + z.sum(dim=0),
+            squares=self.squares + torch.linalg.vector_norm(z).square(),
+            tokens=self.tokens + len(z),
+        )
+
+    def _renewed(self) -> Sketch:
+        """With Q from S Q."""
+        rows, Q = self._rows().to(self.Q), _turned(self.Q, self.SQ)
+        SQ = rows.mT @ (rows @ Q) + torch.outer(self.total, self.total @ Q) / self.tokens
+        return replace(self, Q=Q, SQ=SQ, fresh=self.tokens)
+
+    def _rows(self) -> Tensor:
+        """B, (width, features): S ≈ BᵀB = S Q (Qᵀ S Q)⁻¹ Qᵀ S."""
+        Q, SQ, total = (each.double().cpu() for each in (self.Q, self.SQ, self.total))
+        SQ = SQ - torch.outer(total, total @ Q) / max(1, self.tokens)
+        core = Q.mT @ SQ
+        core = (core + core.mT) / 2
+        core.diagonal().add_(_SHIFT * core.diagonal().mean())
+        factor, failed = torch.linalg.cholesky_ex(core)
+        if failed:  # there is no variance, or NaN
+            return SQ.mT * 0
+        rows: Tensor = torch.linalg.solve_triangular(factor, SQ.mT, upper=False)
+        return rows
+
+
+def explained(states: Sequence[State], rank: int) -> float:
+    """The share of the variance that the first `rank` directions explain, of all inputs that the states are of.
+
+    NaN where there is no variance, or the inputs were not finite.
+    """
+    tokens = sum(state.tokens for state in states)
+    mean = sum(state.tokens * state.mean for state in states) / tokens
+    apart = [math.sqrt(state.tokens) * (state.mean - mean)[None] for state in states]
+    rows = torch.cat([*(state.rows for state in states), *apart])
+    trace = sum(state.trace for state in states) + float(sum(row.square().sum() for row in apart))
+    if not trace > 0 or not rows.isfinite().all():
+        return math.nan
+    variances = torch.linalg.eigvalsh(rows @ rows.mT).flip(0).clamp(min=0)
+    return min(1.0, float(variances[:rank].sum()) / trace)
+
+
+def _turned(Q: Tensor, SQ: Tensor) -> Tensor:
+    """Orthonormal columns that span those of S Q, by Cholesky; where that has fewer directions, some of Q too."""
+    wide = SQ.double().cpu() + _SHIFT * SQ.norm().item() * Q.double().cpu()
+    factor, failed = torch.linalg.cholesky_ex(wide.mT @ wide)
+    if failed:  # there is no variance, or NaN
+        return Q
+    columns: Tensor = torch.linalg.solve_triangular(factor.mT, wide, upper=True, left=False)
+    return columns.to(Q)
+
+
+@cache
+def _random(features: int, width: int) -> Tensor:
+    generator = torch.Generator().manual_seed(0)
+    Q: Tensor = torch.linalg.qr(torch.randn(features, width, generator=generator)).Q
+    return Q
