@@ -11,7 +11,7 @@ from pathlib import Path
 import altair as alt
 from peft.helpers import find_kappa_target_modules
 
-from experiments.shared.baselines import CHOICES
+from experiments.shared.baselines import orders
 from experiments.shared.markdown import command, figure, section, show, table
 from experiments.shared.placements import apart, letters, matched_rank, of_modules, placements
 from experiments.shared.program import Results, main
@@ -30,9 +30,10 @@ def run(*, quick: bool, seeds: Sequence[int], data: Sequence[Path], model: str, 
     match = f"mlp:{matched_rank(scores, network)}"
     plop = placements(scores, network, match=match)[PLOP]
     chosen = {PLOP: plop}
-    for name, ranked in CHOICES.items():
-        types = ranked(network)[: len(scores.recommended)]
-        chosen[name] = recommend(scores, targets=types, model=network, match=match, rounding="nearest")
+    for name, order in orders(network).items():
+        chosen[name] = recommend(
+            scores, targets=order[: len(scores.recommended)], model=network, match=match, rounding="nearest"
+        )
     share = len(plop.modules) / len(scores.modules)
     names = find_kappa_target_modules(network, top_p=share, show_progress=False)["target_modules"]
     chosen[MODULES] = of_modules(plop, names, scores, network)

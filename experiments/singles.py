@@ -11,7 +11,7 @@ from statistics import fmean
 
 import altair as alt
 
-from experiments.shared.baselines import CHOICES
+from experiments.shared.baselines import orders
 from experiments.shared.markdown import command, figure, section, show, table
 from experiments.shared.placements import apart
 from experiments.shared.program import Results, main
@@ -29,14 +29,13 @@ SIZE = Size(rates=(2e-3, 4e-3))
 def run(*, quick: bool, seeds: Sequence[int], data: Sequence[Path], model: str, size: Size) -> Results:
     """Each type alone, at its best learning rate."""
     bench = Bench(size, model=model, data=data, keep=not quick)
-    orders = {name: ranked(bench.model) for name, ranked in CHOICES.items()}
     outcomes = {}
     for kind in bench.scores.types:
         placement = recommend(
             bench.scores, targets=[kind.type], model=bench.model, match=AS_LARGE_AS, rounding="nearest"
         )
         outcomes[kind.type] = {"nfn": kind.nfn, **told(placement, bench.tuned(placement, seeds))}
-    return {"setting": bench.setting(), "untrained": bench.untrained, "types": outcomes, "orders": orders}
+    return {"setting": bench.setting(), "untrained": bench.untrained, "types": outcomes, "orders": orders(bench.model)}
 
 
 def _gains(results: Results) -> dict[str, list[float]]:

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
-from experiments.shared.baselines import CHOICES
+from experiments.shared.baselines import orders
 from experiments.shared.data import called, gsm8k, load_model, needed, pairs_of
 from experiments.shared.markdown import command, figure, section, table
 from experiments.shared.placements import letters
@@ -54,7 +54,7 @@ def run(*, quick: bool, seeds: Sequence[int], data: Sequence[Path], model: str) 
     ways["with answers"] = _way(score(network, tokenizer, solved[:few]))
     for length in lengths:
         ways[f"{length} tokens of five solved problems"] = _way(score(network, tokenizer, long, max_length=length))
-    choices = {name: ranked(network) for name, ranked in CHOICES.items()}
+    choices = orders(network)
     for name, other in _other_precisions(network, tokenizer):
         ways[name] = _way(score(other, tokenizer, questions[:few]))
     return {

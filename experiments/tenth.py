@@ -10,7 +10,7 @@ from pathlib import Path
 
 import altair as alt
 
-from experiments.shared.baselines import CHOICES
+from experiments.shared.baselines import orders
 from experiments.shared.markdown import command, figure, section, show, table
 from experiments.shared.placements import apart, letters, matched
 from experiments.shared.program import Results, main
@@ -29,7 +29,7 @@ def run(*, quick: bool, seeds: Sequence[int], data: Sequence[Path], model: str, 
     scores, network = bench.scores, bench.model
     full = matched(scores, network)
     types = {name: sorted({module.type for module in placement.modules}) for name, placement in full.items()}
-    types |= {f"by {name}": ranked(network)[: len(scores.recommended)] for name, ranked in CHOICES.items()}
+    types |= {f"by {name}": order[: len(scores.recommended)] for name, order in orders(network).items()}
     parameters = SHARE * full[PLOP].trainable_parameters
     outcomes = {}
     for name, targets in types.items():

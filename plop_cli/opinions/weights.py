@@ -3,14 +3,16 @@
     opinions = of_weights(model)
     opinions["kappa"].values
 
-One matrix at a time is in float64: weights may lie on a GPU, in main memory or on a disk. What has no readable weight
-(quantized layers) is asked for its columns: unit vectors come out as them.
+Few matrices at a time are in float64: weights may lie on a GPU, in main memory or on a disk. What has no readable
+weight (quantized layers) is asked for its columns: unit vectors come out as them.
 """
 
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import groupby
 from typing import Any
 
@@ -30,6 +32,9 @@ from plop_registry import ModuleValue, Opinion, Skipped
 
 LARGEST = 16_384
 """Of the smaller side of a matrix, of whose singular values nobody waits the end (PEFT stops at a side as large)."""
+
+_WORKERS = 4
+"""Matrices that are looked at at the same time: each takes the memory of its copy in float64."""
 
 _AT_ONCE = 1024
 """Unit vectors that go through a quantized layer together."""
@@ -82,15 +87,40 @@ def _check_there(modules: list[LinearModule]) -> None:
 
 
 def _spectra(modules: list[LinearModule]) -> Iterator[tuple[LinearModule, Tensor | str]]:
-    """Of each module its singular values, or why it has none. The weights of a module are fetched once."""
+    """Of each module its singular values, or why it has none. The weights of a module are fetched once.
+
+    A few matrices at a time, each on its share of the cores: LAPACK makes poor use of several for one of this size.
+    """
+    threads = torch.get_num_threads()
+    workers = min(_WORKERS, threads)
+    waiting: deque[tuple[LinearModule, Future[Tensor] | str]] = deque()
+    with ThreadPoolExecutor(workers) as pool:
+        torch.set_num_threads(max(1, threads // workers))
+        try:
+            for module, W in _matrices(modules):
+                waiting.append((module, W if isinstance(W, str) else pool.submit(singular_values, W)))
+                if len(waiting) > workers:
+                    yield _done(*waiting.popleft())
+            while waiting:
+                yield _done(*waiting.popleft())
+        finally:
+            torch.set_num_threads(threads)
+
+
+def _done(module: LinearModule, found: Future[Tensor] | str) -> tuple[LinearModule, Tensor | str]:
+    return module, found if isinstance(found, str) else found.result()
+
+
+def _matrices(modules: list[LinearModule]) -> Iterator[tuple[LinearModule, Tensor | str]]:
     for _, group in groupby(modules, key=lambda module: id(module.module)):
         own = list(group)
         with torch.no_grad(), fetched(own[0].module) as forward:
             for module in own:
-                yield module, _spectrum(module, forward)
+                yield module, _readable(module, forward)
 
 
-def _spectrum(module: LinearModule, forward: Any) -> Tensor | str:
+def _readable(module: LinearModule, forward: Any) -> Tensor | str:
+    """W, or why it has no singular values."""
     if min(module.in_features, module.out_features) > LARGEST:
         return f"both of its sides are over {LARGEST:,}: its singular values would take too long"
     try:
@@ -102,9 +132,7 @@ def _spectrum(module: LinearModule, forward: Any) -> Tensor | str:
         return "its weight is not in memory"
     if not W.isfinite().all():
         return "its weight has NaN or infinity"
-    if not W.any():
-        return "all of its weights are zero"
-    return singular_values(W)
+    return W if W.any() else "all of its weights are zero"
 
 
 def _matrix(module: LinearModule, forward: Any) -> Tensor:

@@ -23,7 +23,8 @@ def kept(run: Run, registry: Registry) -> dict[str, Opinion]:
     Args: `run`, with its modules.
     """
     known = {opinion.method: opinion for opinion in of_run(run)} | registry.opinions.of_run(run.id)
-    known |= kept_of_weights(run.model_revision, run.settings.get("quantization"), run.dtype, registry)
+    if not run.settings.get("adapter"):  # with one, the weights are no longer the revision's
+        known |= kept_of_weights(run.model_revision, run.settings.get("quantization"), run.dtype, registry)
     return {key: known[key] for key, method in METHODS.items() if method.current(known.get(key))}
 
 
@@ -50,6 +51,11 @@ def wanted(method: str, run: Run, registry: Registry) -> Opinion:
         return found
     line = command(run)
     if METHODS[method].looks_at == "weights":
+        if run.settings.get("adapter"):
+            raise PlopError(
+                f"{METHODS[method].name} is of the weights that adapters are put on, and run {run.id} "
+                "has one merged in; leave the run out"
+            )
         line = shlex.join(_of_weights(shlex.split(line)))
     else:
         line += " --opinions"
@@ -65,5 +71,5 @@ def ordering_of(method: str, run: Run, registry: Registry) -> Ordering:
 
 def _of_weights(words: list[str]) -> list[str]:
     """`plop score MODEL --task … --dtype …` → `plop opinions MODEL --dtype …`."""
-    taken = [word for pair in pairwise(words) if pair[0] in ("--dtype", "--load-in", "--adapter") for word in pair]
+    taken = [word for pair in pairwise(words) if pair[0] in ("--dtype", "--load-in") for word in pair]
     return ["plop", "opinions", words[2], *taken]

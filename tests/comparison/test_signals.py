@@ -97,6 +97,15 @@ def test_what_is_not_kept_is_refused_with_the_command_that_makes_it(two: Path, s
     assert signal != "eva" or "--opinions puts it there" in result.stderr
 
 
+def test_weights_of_a_revision_say_nothing_of_an_adapter_merged_into_them(two: Path, make_run: MakeRun) -> None:
+    with Registry(two) as registry:
+        run, matrix = make_run(3, model_id="org/m0", model_revision="0" * 40, settings={"adapter": "f" * 40})
+        run = registry.add(run, matrix)
+    result = compare(two, run.id, "org/m1/gsm8k", "--signal", "kappa")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert f"run {run.id} has one merged in" in result.stderr
+
+
 def test_a_method_of_layers_tells_no_types_apart(two: Path) -> None:
     with Registry(two) as registry:
         for run in registry.runs(task="gsm8k"):

@@ -24,6 +24,7 @@ from experiments.shared.summary import anchor
 from experiments.shared.verdicts import CANNOT, FAILED, HELD, judged, pooled
 from plop_cli import PlopError
 from plop_cli.report.vega import svg
+from real_model import smollm2
 
 
 def test_the_interval_is_students() -> None:
@@ -74,20 +75,20 @@ class Known(nn.Module):
         self.spiked.weight.data = torch.diag(torch.cat([torch.full((1,), 200.0), torch.arange(1.0, 64)]))
 
 
-def test_baselines_of_known_spectra() -> None:
-    model = Known()
-    assert baselines.stable_rank(model)["flat"] == pytest.approx(64)
-    assert baselines.condition_number(model) == pytest.approx({"flat": 1, "steep": 64, "spiked": 200})
-    # The quartiles of 1 … 63 and 200 are 16.75 and 48.25: ε = 2 · 31.5 / 1.349 = 46.7.
-    signal = sum(range(47, 64)) + 200
-    assert baselines.spectrum_snr(model)["spiked"] == pytest.approx(signal / sum(range(1, 47)) / 200)
-    assert baselines.CHOICES["condition number"](model) == ["flat", "steep", "spiked"]
-    assert baselines.CHOICES["stable rank"](model) == ["flat", "steep", "spiked"]
-
-
-def test_the_lowest_condition_number_is_kappatunes_choice() -> None:
+def test_peers_order_known_spectra_as_kappatune_does() -> None:
+    orders = baselines.orders(Known())
+    assert orders["condition number"] == orders["stable rank"] == ["flat", "steep", "spiked"]
     found = find_kappa_target_modules(Known(), top_p=0.34, show_progress=False)
-    assert found["target_modules"] == baselines.CHOICES["condition number"](Known())[:1]
+    assert found["target_modules"] == orders["condition number"][:1]
+
+
+@pytest.mark.slow
+def test_the_orders_of_peers_in_the_results_are_those_of_the_product() -> None:
+    model, _ = smollm2()
+    orders = baselines.orders(model)
+    for name, key in (("singles", "orders"), ("stability", "without_data")):
+        told = json.loads((results_of(name, "demo", ".json")).read_text(encoding="utf-8"))[key]
+        assert told == {peer: orders[peer] for peer in told}
 
 
 def test_feature_norms_under_signsgd_follow_the_recursion_of_the_proof() -> None:

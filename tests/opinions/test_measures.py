@@ -47,6 +47,13 @@ def test_a_method_says_what_its_definition_says(method: str, shape: tuple[int, i
     assert of_spectrum(method, singular_values(W).numpy(), shape) == pytest.approx(READINGS[method](W.numpy()), 1e-5)
 
 
+def test_spectrums_noise_ends_at_the_edge_of_a_random_matrix() -> None:
+    """The quartiles of 1 … 63 and 200 are 16.75 and 48.25: ε = 2 · 31.5 / 1.349 = 46.7."""
+    S = np.array([200.0, *range(63, 0, -1)])
+    signal = sum(range(47, 64)) + 200
+    assert of_spectrum("snr", S, (64, 64)) == pytest.approx(signal / sum(range(1, 47)) / 200)
+
+
 def pareto(exponent: float, count: int = 4000) -> np.ndarray:
     """Singular values whose squares are the quantiles of a power law from 1 on."""
     at = (np.arange(count) + 0.5) / count

@@ -123,7 +123,9 @@ def test_recommend_puts_others_beside_plop(plop: Plop, tiny: Path, words: Path) 
     assert "Kendall's" in shown
 
 
-@pytest.mark.parametrize("rule", [("--types", "2"), ("--exclude", "k_proj,up_proj"), ("--below", "1.0")])
+@pytest.mark.parametrize(
+    "rule", [("--types", "2"), ("--exclude", "k_proj,up_proj"), ("--below", "1.0"), ("--budget", "20K")]
+)
 def test_all_methods_keep_to_the_rule(plop: Plop, tiny: Path, words: Path, rule: tuple[str, str]) -> None:
     placement = document(plop("recommend", tiny, "--task", words, *rule, "--opinions", "-f", "json"))
     count = sum(kind["chosen"] for kind in placement["types"])
@@ -166,6 +168,17 @@ def test_a_run_of_other_weights_is_refused(plop: Plop, tiny: Path, words: Path, 
     result = plop("recommend", tiny, "--run", run.id, "--opinions")
     assert (result.exit_code, result.stdout) == (1, "")
     assert f"run {run.id} is of revision" in result.stderr.replace("\n", " ")
+
+
+def test_a_model_without_weights_is_refused_in_a_line(plop: Plop, tiny: Path, words: Path, registry: Path) -> None:
+    assert plop("score", tiny, "--task", words).exit_code == 0
+    (run,) = Registry(registry).runs()
+    (tiny / "model.safetensors").unlink()
+    for line in (("opinions", tiny), ("recommend", tiny, "--run", run.id, "--opinions")):
+        result = plop(*line)
+        assert (result.exit_code, result.stdout) == (1, "")
+        assert len(result.stderr.strip().splitlines()) <= 3, result.stderr
+        assert "Traceback" not in result.stderr
 
 
 def test_weights_without_a_value_are_said_once_for_all_methods(plop: Plop, tiny: Path) -> None:

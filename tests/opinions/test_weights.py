@@ -15,6 +15,7 @@ from plop_cli import PlopError
 from plop_cli.network.modules import linear_modules
 from plop_cli.opinions.measures import of_spectrum
 from plop_cli.opinions.methods import METHODS, OF_WEIGHTS
+from plop_cli.opinions.ordering import ordering
 from plop_cli.opinions.rules import own_choice
 from plop_cli.opinions.weights import of_weights
 from plop_registry import ModuleValue, Opinion
@@ -122,6 +123,16 @@ def test_a_damaged_matrix_is_left_out_and_said_and_all_others_are_as_before(dama
         values = by_name(whole[method])
         values.pop("model.layers.1.mlp.up_proj", None)
         assert by_name(opinions[method]) == values
+
+
+def test_a_type_with_one_module_has_its_value() -> None:
+    torch.manual_seed(0)
+    model = torch.nn.ModuleDict({"only": torch.nn.Linear(40, 30)})
+    for method, opinion in of_weights(model).items():
+        (value,) = opinion.values
+        (kind,) = ordering(opinion).types
+        assert (kind.type, kind.modules) == ("only", 1), method
+        assert kind.value == pytest.approx(value.value)
 
 
 def test_a_model_without_weights_in_memory_is_refused() -> None:
