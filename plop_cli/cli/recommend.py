@@ -163,7 +163,7 @@ def recommend(
         source = names_of(model, source, loading, store)[0]
         body = anatomies.anatomy_of(source, loading, store)
         rule = rule_of(sorted({module.type for module in body.modules}), architecture=body.architecture, **wanted)
-        request = Request(**scoring, loading=loading, until=confidence, rule=rule)
+        request = Request(**scoring, loading=loading, until=confidence, rule=rule, opinions=opinions)
         scores = _scores(model, tasks or [], run or [], request, store)
         if scores:
             anatomies.keep(source, body, store)

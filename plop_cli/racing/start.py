@@ -25,7 +25,8 @@ from plop_cli.racing.tuning import RATES, grid
 from plop_cli.racing.watch import Watch
 from plop_cli.runs.exchange import keep
 from plop_cli.runs.identity import Identity, places
-from plop_cli.runs.kept import has_opinions, kept, kept_of_weights
+from plop_cli.runs.kept import has_opinions, wanted
+from plop_cli.runs.opinions import of_weights
 from plop_cli.runs.revisions import names_of
 from plop_cli.scoring.settings import settings
 from plop_cli.texts.tasks import Task
@@ -111,7 +112,7 @@ def start(
         anatomy(model),
         scores,
         lambda reference: _stored(reference, registry),
-        lambda method: _opinion(method, source, loading, scores, registry, group),
+        lambda method: _opinion(method, model, source, loading, scores, registry, group, watch),
         rank=asked.rank,
         match=asked.match,
         budget=asked.budget,
@@ -143,22 +144,23 @@ def _stored(reference: str, registry: Registry) -> StoredScores:
 
 def _opinion(
     method: str,
+    model: Any,
     source: ModelSource,
     loading: Loading,
     scores: StoredScores | None,
     registry: Registry,
     group: Group,
+    watch: Watch,
 ) -> Opinion:
-    """What a method says of the model, or of the run on the training prompts, in all processes."""
-    known = kept_of_weights(source.revision, source.quantization, loading.dtype, registry)
-    if scores is not None:
-        known |= kept(scores.run, registry)
-    found: Opinion | None = group.gather(known.get(method))[0]
-    if found is None:
-        raise PlopError(
-            f"{METHODS[method].name} of {source} is not in the registry; plop opinions {source} puts it there"
-        )
-    return found
+    """What a method says of the model, or of the run on the training prompts, in all processes: the first asks."""
+    found: Opinion | None = None
+    with group.together():
+        if group.rank == 0 and METHODS[method].looks_at == "weights":
+            found = of_weights(source, loading, registry, model=model, note=watch.note)[method]
+        elif group.rank == 0 and scores is not None:
+            found = wanted(method, scores.run, registry)
+    said: Opinion = group.gather(found)[0]
+    return said
 
 
 def _read(asked: Asked) -> tuple[Source, Source | None]:

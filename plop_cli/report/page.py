@@ -72,6 +72,7 @@ def render_html(story: Story, *, written: datetime, command: str, title: str = "
         "maps": ("NFN-map", figures.maps),
         "comparison": ("Comparison", figures.comparisons),
         "time": ("Over time", figures.histories),
+        "opinions": ("Second opinions", story.opinions),
         "race": ("Race", figures.races),
         "spread": ("Spread", figures.layers or figures.samples or story.damaged),
         "provenance": ("Provenance", True),

@@ -22,6 +22,8 @@ from plop_cli.comparison.values import Comparison
 from plop_cli.errors import PlopError
 from plop_cli.printable import short
 from plop_cli.report.answers import Answer, Group, Pick
+from plop_cli.report.opinions import Matrix
+from plop_cli.report.opinions import matrices as matrices_of
 from plop_cli.report.races import races_of
 from plop_cli.runs.axes import AXES, in_training_order
 from plop_cli.runs.selection import find_runs
@@ -36,7 +38,7 @@ class Story:
     """Everything that a report says.
 
     `drawn` are the answers that have figures, of the types that fit `pattern`; `damaged` says why a run's sample matrix
-    cannot be read, by run id; `races` are those of the same models.
+    cannot be read, by run id; `races` are those of the same models, `opinions` what other methods say of those drawn.
     """
 
     answers: tuple[Answer, ...]
@@ -45,6 +47,7 @@ class Story:
     matrices: dict[str, SampleMatrix]
     damaged: dict[str, str]
     races: tuple[Race, ...] = ()
+    opinions: tuple[Matrix, ...] = ()
 
     @property
     def runs(self) -> list[Run]:
@@ -140,7 +143,8 @@ def tell(runs: Sequence[Run], registry: Registry, *, types: str = "*") -> Story:
     if not drawn:
         raise PlopError("none of the runs to report is sound; plop registry check says what is wrong")
     races = races_of(registry.races.all(limit=DRAWN), runs)
-    return Story(tuple(answer for answer in answers if answer.runs), drawn, types, matrices, damaged, races)
+    answered, opinions = tuple(answer for answer in answers if answer.runs), matrices_of(drawn, registry)
+    return Story(answered, drawn, types, matrices, damaged, races, opinions)
 
 
 def tell_stored(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from plop_cli.errors import PlopError
 from plop_cli.models.devices import resolve_device, resolve_dtype
@@ -19,18 +20,22 @@ from plop_cli.progress import says
 from plop_cli.runs.kept import kept, kept_of_weights, precision
 from plop_registry import Opinion, Registry, RegistryError, Run
 
+if TYPE_CHECKING:
+    from torch import nn
+
 
 def of_weights(
     source: ModelSource,
     loading: Loading,
     registry: Registry,
     *,
+    model: nn.Module | None = None,
     anew: bool = False,
     note: Callable[[str], None] = lambda text: None,
 ) -> dict[str, Opinion]:
     """By method, what is said of the weights of a model as found. Torch is imported where the registry lacks some.
 
-    Args: `anew` computes what is stored already; `note` is told what a user would not guess.
+    Args: `model`, where it is in memory; `anew` computes what is stored; `note` is told what nobody would guess.
 
     Raises PlopError where the weights cannot be loaded, or there is nothing to look at.
     """
@@ -46,8 +51,7 @@ def of_weights(
     from plop_cli.models.loading import load
     from plop_cli.opinions import weights
 
-    model, _ = load(source, loading)
-    opinions = weights.of_weights(model)
+    opinions = weights.of_weights(model or load(source, loading)[0])
     check_unchanged(source.stamps)
     try:
         registry.opinions.keep_of_weights(

@@ -10,7 +10,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from plop_cli.opinions.beside import Said
-from plop_cli.opinions.ordering import Agreement, Ordering
+from plop_cli.opinions.ordering import Agreement
 from plop_cli.opinions.rules import own_choice
 from plop_cli.tables.fit import WIDE, Row, cut, drop, fitted, wrap
 from plop_cli.tables.plain import CHOSEN
@@ -24,7 +24,7 @@ def opinions_table(title: str, all_said: Sequence[Said], *, width: int = WIDE) -
         Row(
             {
                 "method": each.order.method.name,
-                "types, first choice first": _types(each.order),
+                "types, first choice first": _types(each),
                 "shared": "" if each.with_plop is None else f"{len(each.with_plop.shared)} of {len(each.order.chosen)}",
                 "τ": "" if each.with_plop is None else _tau(each.with_plop),
                 "looks at": each.opinion.looks_at,
@@ -92,7 +92,11 @@ def _document(each: Said) -> dict[str, Any]:
     }
 
 
-def _types(order: Ordering) -> str:
+def _types(each: Said) -> str:
+    order = each.order
+    if not order.types and each.opinion.values:
+        ranked = sorted(each.opinion.values, key=lambda layer: layer.value if order.method.lowest else -layer.value)
+        return "layers: " + " ".join(f"{layer.name}\u00a0{_short(layer.value)}" for layer in ranked[:3]) + " …"
     if not order.types:
         return "no type has a value"
     marked = (f"{CHOSEN * (kind.type in order.chosen)}{kind.type}\u00a0{_short(kind.value)}" for kind in order.types)

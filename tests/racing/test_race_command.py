@@ -21,7 +21,7 @@ from typer.testing import CliRunner, Result
 
 from plop_cli import PlopError
 from plop_cli.cli.app import app
-from plop_cli.opinions.methods import METHODS
+from plop_cli.opinions.methods import METHODS, OF_WEIGHTS
 from plop_cli.racing.sources import shaped
 from plop_registry import ModuleValue, Registry, Run, SampleMatrix, race_key
 from races import made_race, sums, write_rows
@@ -117,7 +117,7 @@ BAD: dict[str, tuple[list[Any], list[dict[str, Any]] | None, str]] = {
     "a type that is not there": (["--contestants", "mlp,q_prj"], None, "no contestant 'q_prj'; did you mean 'q_proj'?"),
     "types that are not there": (["--contestants", "mlp,q_proj+x"], None, "no module type 'x'; "),
     "a run that is not there": (["--contestants", "mlp,0123abcd"], None, "no contestant '0123abcd'; "),
-    "a method that is not kept": (["--contestants", "mlp,kappa"], None, "condition number κ of small is not in the "),
+    "a method of layers": (["--contestants", "mlp,influence"], None, "block influence chooses no types here"),
     "a method that is not there": (["--contestants", "mlp,kapa"], None, "no contestant 'kapa'; did you mean 'kappa'?"),
     "one contestant": (["--contestants", "mlp"], None, "a race needs two contestants"),
     "budget below rank 1": (["--budget", "300"], None, "rank 1 of MLP takes "),
@@ -152,6 +152,20 @@ def test_test_examples_that_stand_in_the_training_data_are_counted_and_said(plac
     assert "note: 3 test examples stood in the training data too, and left it\n" in result.stderr
 
 
+def test_what_nobody_asked_for_yet_is_computed_and_kept(place: Path, tmp_path: Path) -> None:
+    words = ["--contestants", "plop,kappa,eva", "--rank", 2, "--steps", 1, "--seeds", 1, "-f", "json"]
+    result = race(place, *words, registry=tmp_path / "registry.db")
+    assert result.exit_code == 0, result.stderr
+    assert {each["name"] for each in json.loads(result.stdout)["entries"]} >= {
+        "condition number κ",
+        "explained variance",
+    }
+    with Registry(tmp_path / "registry.db") as registry:
+        (run,) = registry.runs()
+        assert set(registry.opinions.of_weights(run.model_revision, "float32")) >= {"kappa", "alpha"}
+        assert set(registry.opinions.of_run(run.id)) == {"eva", "influence"}
+
+
 def test_what_another_method_says_races_beside_plop(place: Path, tmp_path: Path) -> None:
     from plop_cli.models.options import Loading
     from plop_cli.models.source import identify
@@ -160,7 +174,8 @@ def test_what_another_method_says_races_beside_plop(place: Path, tmp_path: Path)
     types = ("q_proj", "k_proj", "v_proj", "o_proj", "up_proj", "gate_proj", "down_proj")
     values = [ModuleValue(f"layers.0.{name}", name, value) for value, name in enumerate(types, 1)]
     with Registry(tmp_path / "registry.db") as registry:
-        registry.opinions.keep_of_weights(revision, "float32", [METHODS["snr"].opinion(values, seconds=0)])
+        of_all = [METHODS[key].opinion(values, seconds=0) for key in OF_WEIGHTS]
+        registry.opinions.keep_of_weights(revision, "float32", of_all)
     words = ["--contestants", "plop,snr", "--rank", 2, "-f", "json"]
     result = race(place, *words, registry=tmp_path / "registry.db")
     assert result.exit_code == 0, result.stderr

@@ -463,3 +463,41 @@ def test_a_file_that_cannot_be_written_stays_as_it_was(
         assert "report.html (No space left on device)" in failure(plop("--overwrite"))
     assert kept.read_text() == "kept"
     assert written(tmp_path) == ["report.html"]
+
+
+def test_second_opinions_stand_in_plops_order_of_types(registry: Registry) -> None:
+    CASES["opinions"](registry)
+    (matrix,) = tell(registry.runs()[::-1], registry).opinions
+    assert (matrix.model, matrix.tasks) == ("org/llama", ("math", "code"))
+    rows = {row.method: row for row in matrix.rows}
+    assert list(rows) == ["NFN", "NFN, squared", "condition number κ", "Spectrum's SNR", "explained variance"]
+    assert [cell and cell.place for cell in rows["NFN"].cells] == [1, 2, 3, 4, 5, 6, 7]
+    assert [cell and cell.chosen for cell in rows["NFN"].cells] == [True] * 3 + [False] * 4
+    kappa, snr = rows["condition number κ"], rows["Spectrum's SNR"]
+    assert (kappa.shared, kappa.tau) == ("0 of 3", "−1.00"), "1 / NFN, the lowest first"
+    assert snr.cells[matrix.types.index("q_proj")] is None
+    assert (snr.shared, snr.tau) == ("3 of 3", "+1.00"), "1 / NFN, the highest first"
+    assert [cell.shade for cell in rows["NFN"].cells if cell] == [0, 1, 2, 2, 3, 4, 5]
+    assert matrix.layers.startswith("Block influence tells layers apart: most have model.layers.3 (0.400)")
+    assert matrix.left_out == (
+        "Spectrum's SNR leaves out model.layers.0.self_attn.q_proj and 3 more: all of its weights are zero",
+    )
+
+
+def test_opinions_of_other_weights_or_of_one_task_alone_are_in_no_matrix(registry: Registry) -> None:
+    CASES["opinions"](registry)
+    bare = store(registry, task="logic", number=5)
+    store(registry, "org/other", number=6)
+    (matrix,) = tell(registry.runs()[::-1], registry).opinions
+    assert (matrix.tasks, [row.method for row in matrix.rows][-1]) == (("math", "code", "logic"), "Spectrum's SNR")
+    assert tell([bare], registry).opinions[0].tasks == ("logic",)
+
+
+def test_markdown_has_a_short_table_of_opinions(registry: Registry, plop: Plop, tmp_path: Path) -> None:
+    CASES["opinions"](registry)
+    assert plop("-o", "report.md").exit_code == 0
+    text = (tmp_path / "report.md").read_text()
+    assert "## Second opinions" in text
+    assert "| method | v_proj | up_proj | down_proj | o_proj | gate_proj | q_proj | k_proj | shared | τ |" in text
+    assert "| condition number κ | 7 | 6 | 5 | 4 | 3 ● | 2 ● | 1 ● | 0 of 3 | −1.00 |" in text
+    assert "| Spectrum's SNR | 1 ● | 2 ● | 3 ● | 4 | 5 | – | 6 | 3 of 3 | +1.00 |" in text

@@ -284,7 +284,7 @@ READABLE = """() => {
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("case", ["tasks", "time"])
+@pytest.mark.parametrize("case", ["tasks", "time", "opinions"])
 def test_everybody_can_read_it(show: Open, case: str, scheme: str) -> None:
     page = show(case, color_scheme=scheme, bypass_csp=True)
     draw_all(page)
@@ -300,3 +300,22 @@ def test_everybody_can_read_it(show: Open, case: str, scheme: str) -> None:
     }
     axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
     assert [(each["impact"], each["id"]) for each in axe.run(page).response["violations"]] == []
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(390, "light"), (900, "light"), (900, "dark")])
+def test_ranks_of_second_opinions_have_numbers_colours_and_room(show: Open, width: int, scheme: str) -> None:
+    """The first choice is told from the last by its number and by its colour; the table scrolls by itself."""
+    page = show("opinions", width=width, scripts=False, color_scheme=scheme)
+    assert page.locator("body").evaluate("() => document.documentElement.scrollWidth") <= width
+    table = page.locator("#opinions table.ranks")
+    assert table.locator("tbody tr").count() == 5
+    cells = table.locator("tbody tr").first.locator("td[class*=' k']")
+    assert [text.removeprefix("● ").split()[0] for text in cells.all_inner_texts()] == list("1234567")
+    looks = cells.evaluate_all(
+        "cells => cells.map(cell => [getComputedStyle(cell).backgroundColor, getComputedStyle(cell).color])"
+    )
+    assert len({ground for ground, _ in looks}) == 6, "seven places in six shades"
+    assert all(ground != ink for ground, ink in looks)
+    room = page.locator("#opinions .scroll")
+    assert room.get_attribute("tabindex") == "0"
+    assert (room.evaluate("each => each.scrollWidth <= each.clientWidth")) == (width == 900)

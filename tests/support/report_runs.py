@@ -15,9 +15,10 @@ import numpy as np
 
 from plop_cli.method import estimates
 from plop_cli.method.choice import PLOP, Samples, choose
+from plop_cli.opinions.methods import METHODS
 from plop_cli.report.page import render_html
 from plop_cli.report.story import tell
-from plop_registry import ModuleScore, Registry, Run, SampleMatrix, Skipped, TypeScore
+from plop_registry import ModuleScore, ModuleValue, Registry, Run, SampleMatrix, Skipped, TypeScore
 from races import made_race
 
 START = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -156,6 +157,23 @@ def _raced(registry: Registry) -> None:
     registry.races.add(replace(made_race(losses), model_id=registry.runs()[0].model_id))
 
 
+def _opinions(registry: Registry) -> None:
+    """κ of all types, SNR without q_proj, and of the activations of two tasks both methods."""
+    draw = np.random.default_rng(0)
+    for number, task in enumerate(TASKS[:2]):
+        run = store(registry, task=task, number=number)
+        eva = [ModuleValue(module.name, module.type, float(draw.random())) for module in run.modules]
+        blocks = [ModuleValue(f"model.layers.{layer}", "", 0.1 * (layer + 1)) for layer in range(4)]
+        said = [METHODS["eva"].opinion(eva, seconds=1), METHODS["influence"].opinion(blocks, seconds=0.1)]
+        registry.opinions.keep_of_run(run.id, said)
+    values = [(m.name, m.type, 1 / m.nfn) for m in run.modules]
+    kappa = [ModuleValue(*each) for each in values]
+    snr = [each for each in kappa if each.type != "q_proj"]
+    zero = [Skipped(each.name, "all of its weights are zero") for each in kappa if each.type == "q_proj"]
+    said = [METHODS["kappa"].opinion(kappa, seconds=1), METHODS["snr"].opinion(snr, zero, seconds=1)]
+    registry.opinions.keep_of_weights(run.model_revision, "float32", said)
+
+
 CASES: dict[str, Callable[[Registry], None]] = {
     "one": _one,
     "tasks": _tasks,
@@ -164,8 +182,9 @@ CASES: dict[str, Callable[[Registry], None]] = {
     "many": _many,
     "hostile": _hostile,
     "race": _raced,
+    "opinions": _opinions,
 }
-"""What a report can be of: one run; tasks of a model; models on a task; a model over time; all of these; bad names."""
+"""What a report can be of: one run; tasks of a model; models on a task; a model over time; all of these; and more."""
 
 
 def page_of(registry: Registry, **options: Any) -> str:
