@@ -5,7 +5,7 @@
 The time is that of all singular values and of everything that is said of them, in turn with a loop of
 `torch.linalg.svdvals` in float32 over the same matrices: medians, and their ratio. Then the largest relative difference
 of any module from PEFT's `find_kappa_target_modules`, from NumPy's reading of a definition, and, where
-`pip install --no-deps weightwatcher powerlaw` has been done, from WeightWatcher's α.
+`pip install --group weightwatcher` has been done, from WeightWatcher's α.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from peft.helpers import KappaTuneSelector
 
@@ -81,8 +82,9 @@ def main() -> None:
     selector = KappaTuneSelector(model, show_progress=False)
     selector._compute_kappas()
     print(f"kappa against PEFT: {furthest(opinions['kappa'], selector._condition_numbers)}")
+    spectra = {name: np.linalg.svd(W.double().numpy(), compute_uv=False) for name, W in matrices.items()}
     for method, reading in READINGS.items():
-        theirs = {name: reading(W.double().numpy()) for name, W in matrices.items()}
+        theirs = {name: reading(W.double().numpy(), spectra[name]) for name, W in matrices.items()}
         print(f"{method} against its definition: {furthest(opinions[method], theirs)}")
     try:
         print(f"alpha against WeightWatcher: {furthest(opinions['alpha'], weightwatcher(model))}")

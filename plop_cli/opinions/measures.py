@@ -74,19 +74,19 @@ def alpha(S: Spectrum, shape: tuple[int, int]) -> float:
     The tail begins where the fit is best, by the distance of Kolmogorov and Smirnov (Clauset, Shalizi and Newman 2009);
     on each tail the fit is by maximum likelihood.
     """
-    eigenvalues, slopes = _tails(S)
-    distances = [_distance(eigenvalues[start:], slope) for start, slope in enumerate(slopes)]
+    logs, slopes = _tails(S)
+    distances = [_distance(logs[start:], slope) for start, slope in enumerate(slopes)]
     return float(slopes[int(np.argmin(distances))])
 
 
 def hill(S: Spectrum, shape: tuple[int, int]) -> float:
     """The same of the larger half of the eigenvalues (Hill's estimator), as TempBalance and AlphaLoRA take it."""
-    eigenvalues, slopes = _tails(S)
-    return float(slopes[len(eigenvalues) // 2])
+    logs, slopes = _tails(S)
+    return float(slopes[len(logs) // 2])
 
 
 def _tails(S: Spectrum) -> tuple[Spectrum, Spectrum]:
-    """The eigenvalues, in ascending order, and the exponent of each tail that begins at one of them but the last.
+    """Logarithms of the eigenvalues, in ascending order, and the exponent of each tail: one begins at all but the last.
 
     1 + n / Σ ln(λ / λ_min) over a tail's n eigenvalues; infinite where they are all the same.
     """
@@ -100,15 +100,15 @@ def _tails(S: Spectrum) -> tuple[Spectrum, Spectrum]:
     sizes = np.arange(len(logs), 1, -1)
     sums = np.cumsum(logs[::-1])[::-1][:-1] - sizes * logs[:-1]
     with np.errstate(divide="ignore"):
-        return eigenvalues, np.where(sums > 0, 1 + sizes / np.maximum(sums, 0), math.inf)
+        return logs, np.where(sums > 0, 1 + sizes / np.maximum(sums, 0), math.inf)
 
 
-def _distance(tail: Spectrum, slope: float) -> float:
+def _distance(logs: Spectrum, slope: float) -> float:
     """The largest gap between the fitted and the observed distribution of a tail; 1 where there is no fit."""
     if not math.isfinite(slope):
         return 1.0
-    fitted = 1 - (tail / tail[0]) ** (1 - slope)
-    return float(np.abs(fitted - np.arange(len(tail)) / len(tail)).max())
+    fitted = -np.expm1((1 - slope) * (logs - logs[0]))
+    return float(np.abs(fitted - np.arange(len(logs)) / len(logs)).max())
 
 
 _MEASURES: dict[str, Callable[[Spectrum, tuple[int, int]], float]] = {

@@ -13,7 +13,7 @@ from torch import Tensor
 from plop_cli.opinions.measures import Unsaid, alpha, hill, of_spectrum
 from plop_cli.opinions.methods import OF_WEIGHTS
 from plop_cli.opinions.spectra import singular_values
-from readings import READINGS
+from readings import READINGS, reading
 
 
 def matrix(rows: int, columns: int, *, condition: float = 30.0, seed: int = 0) -> Tensor:
@@ -44,7 +44,7 @@ def test_singular_values_are_exact_for_the_weights_as_they_are_stored(dtype: tor
 @pytest.mark.parametrize("method", READINGS)
 def test_a_method_says_what_its_definition_says(method: str, shape: tuple[int, int]) -> None:
     W = matrix(*shape)
-    assert of_spectrum(method, singular_values(W).numpy(), shape) == pytest.approx(READINGS[method](W.numpy()), 1e-5)
+    assert of_spectrum(method, singular_values(W).numpy(), shape) == pytest.approx(reading(method, W.numpy()), 1e-5)
 
 
 def test_spectrums_noise_ends_at_the_edge_of_a_random_matrix() -> None:

@@ -1,4 +1,4 @@
-"""What methods say of a matrix, read independently from their definitions and in NumPy's float64."""
+"""What methods say of a matrix, read independently from their definitions; W and its singular values S are NumPy's."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ from collections.abc import Callable
 import numpy as np
 
 
-def spectrum_of_its_program(W: np.ndarray) -> float:
+def spectrum_of_its_program(W: np.ndarray, S: np.ndarray) -> float:
     """Spectrum's `calculate_snr`, with its threshold and estimate of σ, read from its published code."""
-    S = np.linalg.svd(W, compute_uv=False)
     largest, (rows, columns) = S[0], W.shape
     q75, q25 = np.percentile(S, 75), np.percentile(S, 25)
     sigma = (q75 - q25) / 1.3490
@@ -20,11 +19,14 @@ def spectrum_of_its_program(W: np.ndarray) -> float:
     return float(signal / noise / largest)
 
 
-READINGS: dict[str, Callable[[np.ndarray], float]] = {
-    "kappa": lambda W: np.linalg.cond(W),
+READINGS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
+    "kappa": lambda W, S: S[0] / S[-1],
     "snr": spectrum_of_its_program,
-    "stable-rank": lambda W: np.linalg.norm(W, "fro") ** 2 / np.linalg.norm(W, 2) ** 2,
-    "effective-rank": lambda W: math.exp(
-        -sum(p * math.log(p) for p in np.linalg.svd(W, compute_uv=False) / np.linalg.norm(W, "nuc"))
-    ),
+    "stable-rank": lambda W, S: (np.linalg.norm(W, "fro") / S[0]) ** 2,
+    "effective-rank": lambda W, S: math.exp(-sum(p * math.log(p) for p in S / S.sum())),
 }
+
+
+def reading(method: str, W: np.ndarray) -> float:
+    """What a method says of W."""
+    return READINGS[method](W, np.linalg.svd(W, compute_uv=False))
