@@ -1,8 +1,8 @@
 """Every command that a page shows is one of plop's, and is run: page by page, in order, in a folder of its own.
 
 In that folder are ./my-model, ./my-lora (an adapter of it), run/checkpoint-100 and -200, adapter_config.json,
-train.jsonl, test.jsonl (questions and answers) and prompts.txt. The registry knows `demo` on the sample tasks, but for a
-tutorial, which begins with nothing. Fewer and shorter texts are scored than would be by default.
+train.jsonl, test.jsonl (questions and answers) and prompts.txt. The registry knows `demo` on the sample tasks, but for
+a tutorial, which begins with nothing. Fewer and shorter texts are scored than would be by default.
 """
 
 from __future__ import annotations
