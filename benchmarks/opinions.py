@@ -82,9 +82,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="demo")
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument(
-        "--activations", action="store_true", help="what EVA and block influence add to a score instead"
-    )
+    parser.add_argument("--activations", action="store_true", help="what EVA and block influence add to a score")
     asked = parser.parse_args()
     model, tokenizer = load(identify(asked.model), Loading(dtype="float32", device="cpu"))
     if asked.activations:
