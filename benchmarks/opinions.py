@@ -23,11 +23,13 @@ import numpy as np
 import torch
 from peft.helpers import KappaTuneSelector
 
+from plop_cli import score
 from plop_cli.models.loading import load
 from plop_cli.models.options import Loading
 from plop_cli.models.source import identify
 from plop_cli.network.modules import linear_modules
 from plop_cli.opinions.weights import of_weights
+from plop_cli.texts.tasks import load_task
 from plop_registry import Opinion
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "support"))
@@ -62,12 +64,31 @@ def weightwatcher(model: Any) -> Mapping[str, float]:
     return dict(zip(details.longname, details.alpha, strict=True))
 
 
+def activations(model: Any, tokenizer: Any, repeats: int) -> None:
+    """In CPU seconds of one thread, which other work on the machine does not change much."""
+    torch.set_num_threads(1)
+    texts = load_task("sample/math", samples=100).texts
+    seconds: dict[bool, list[float]] = {False: [], True: []}
+    score(model, tokenizer, texts[:8], opinions=True)  # warms up
+    for _ in range(repeats):
+        for asked in seconds:
+            started = time.process_time()
+            score(model, tokenizer, texts, opinions=asked)
+            seconds[asked].append(time.process_time() - started)
+    bare, more = map(statistics.median, seconds.values())
+    print(f"{len(texts)} texts: a score {bare:.1f} s, with opinions {more:.1f} s: {more / bare:.3f} times")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="demo")
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--activations", action="store_true", help="what EVA and block influence add to a score")
     asked = parser.parse_args()
-    model, _ = load(identify(asked.model), Loading(dtype="float32", device="cpu"))
+    model, tokenizer = load(identify(asked.model), Loading(dtype="float32", device="cpu"))
+    if asked.activations:
+        activations(model, tokenizer, asked.repeats)
+        return
     matrices = {m.name: m.module.get_parameter("weight").detach() for m in linear_modules(model)[0]}
     taken: list[tuple[float, float]] = []
     opinions: dict[str, Opinion] = {}
