@@ -43,6 +43,7 @@ bench: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/scaling.py
 	$(BIN)/python benchmarks/early_stop.py
 	$(BIN)/python benchmarks/oversized.py
+	$(BIN)/python benchmarks/opinions.py
 	$(BIN)/python benchmarks/race.py
 	$(BIN)/python benchmarks/registry.py
 	$(BIN)/python benchmarks/hashing.py

@@ -17,6 +17,7 @@ from itertools import groupby
 from typing import Any
 
 import torch
+from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
@@ -94,8 +95,9 @@ def _spectra(modules: list[LinearModule]) -> Iterator[tuple[LinearModule, Tensor
     threads = torch.get_num_threads()
     workers = min(_WORKERS, threads)
     waiting: deque[tuple[LinearModule, Future[Tensor] | str]] = deque()
-    with ThreadPoolExecutor(workers) as pool:
-        torch.set_num_threads(max(1, threads // workers))
+    share = max(1, threads // workers)
+    with ThreadPoolExecutor(workers) as pool, threadpool_limits(share, user_api="blas"):  # NumPy's
+        torch.set_num_threads(share)
         try:
             for module, W in _matrices(modules):
                 waiting.append((module, W if isinstance(W, str) else pool.submit(singular_values, W)))
