@@ -9,15 +9,16 @@ weight (quantized layers) is asked for its columns: unit vectors come out as the
 
 from __future__ import annotations
 
+import os
 import time
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from itertools import groupby
 from typing import Any
 
 import torch
-from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
@@ -96,7 +97,7 @@ def _spectra(modules: list[LinearModule]) -> Iterator[tuple[LinearModule, Tensor
     workers = min(_WORKERS, threads)
     waiting: deque[tuple[LinearModule, Future[Tensor] | str]] = deque()
     share = max(1, threads // workers)
-    with ThreadPoolExecutor(workers) as pool, threadpool_limits(share, user_api="blas"):  # NumPy's
+    with ThreadPoolExecutor(workers) as pool, _numpy_on(share):
         torch.set_num_threads(share)
         try:
             for module, W in _matrices(modules):
@@ -107,6 +108,16 @@ def _spectra(modules: list[LinearModule]) -> Iterator[tuple[LinearModule, Tensor
                 yield _done(*waiting.popleft())
         finally:
             torch.set_num_threads(threads)
+
+
+def _numpy_on(threads: int) -> AbstractContextManager[Any]:
+    """Inside, NumPy's BLAS takes so many threads."""
+    known = set(os.environ)
+    from threadpoolctl import threadpool_limits
+
+    for name in set(os.environ) - known:  # set as it is imported, for programs that mix OpenMP runtimes
+        del os.environ[name]
+    return threadpool_limits(threads, user_api="blas")
 
 
 def _done(module: LinearModule, found: Future[Tensor] | str) -> tuple[LinearModule, Tensor | str]:
