@@ -117,7 +117,8 @@ def _numpy_on(threads: int) -> AbstractContextManager[Any]:
 
     for name in set(os.environ) - known:  # set as it is imported, for programs that mix OpenMP runtimes
         del os.environ[name]
-    return threadpool_limits(threads, user_api="blas")
+    limits: AbstractContextManager[Any] = threadpool_limits(threads, user_api="blas")
+    return limits
 
 
 def _done(module: LinearModule, found: Future[Tensor] | str) -> tuple[LinearModule, Tensor | str]:
