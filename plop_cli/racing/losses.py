@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from inspect import signature
 from typing import Any
 
 import torch
@@ -106,10 +107,22 @@ def token_losses(model: Any, batch: Sequence[Example]) -> tuple[Tensor, ...]:
         real[row, : len(example.ids)] = 1
         counts[row, : len(example.ids)] = torch.tensor(example.counts)
     ids, inside = ids.to(device), counts[:, 1:].bool().to(device)
+    wanted, asked = ids[:, 1:], {}
+    if _cuts_logits(model):  # a vocabulary of 262,144 costs more than the body: only where an answer has tokens
+        columns = asked["logits_to_keep"] = inside.any(dim=0).nonzero()[:, 0]
+        inside, wanted = inside[:, columns], wanted[:, columns]
     with _precision(model, device):
-        logits = model(input_ids=ids, attention_mask=real.to(device), use_cache=False).logits[:, :-1]
-    losses = cross_entropy(logits[inside].float(), ids[:, 1:][inside], reduction="none")
+        logits = model(input_ids=ids, attention_mask=real.to(device), use_cache=False, **asked).logits
+    logits = logits if asked else logits[:, :-1]
+    losses = cross_entropy(logits[inside].float(), wanted[inside], reduction="none")
     return torch.split(losses, [example.losses for example in batch])
+
+
+def _cuts_logits(model: Any) -> bool:
+    """Whether the model gives logits of chosen tokens alone (`logits_to_keep`, as indices)."""
+    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+    taken = signature(inner.forward).parameters.get("logits_to_keep")
+    return taken is not None and "Tensor" in str(taken.annotation)
 
 
 @contextmanager

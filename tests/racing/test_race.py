@@ -234,6 +234,31 @@ def test_out_of_memory_halves_the_batch_and_gives_the_same_losses(fits: int, mon
     assert len(told.notes) == {3: 1, 2: 1, 1: 2}[fits]
 
 
+def test_a_model_that_cannot_leave_logits_out_gives_the_same_losses() -> None:
+    """Losses and gradients are those of all logits, whether the model is asked for the answers' alone or cannot be."""
+
+    def run(wrap: bool) -> tuple[list[int], list[torch.Tensor], list[Any]]:
+        model = small()
+        asked: list[int] = []
+        forward = model.forward
+
+        def whole(input_ids: Any, attention_mask: Any, use_cache: bool) -> Any:
+            return forward(input_ids=input_ids, attention_mask=attention_mask, use_cache=use_cache)
+
+        if wrap:
+            model.forward = whole
+        model.register_forward_hook(lambda module, given, out: asked.append(out.logits.shape[1]))
+        batch = draw(TOKENIZER, shaped(sums(40), "sums")).train[:4]
+        found = losses.token_losses(model, batch)
+        torch.cat(found).sum().backward()
+        return asked, [loss.detach() for loss in found], [weight.grad for weight in model.parameters()]
+
+    (few, cut, gradients), (all_of_them, whole, others) = run(wrap=False), run(wrap=True)
+    assert few < all_of_them
+    for ours, theirs in zip([*cut, *gradients], [*whole, *others], strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
+
+
 def test_names_become_placements_of_one_size(tmp_path: Path) -> None:
     from plop_cli.network.anatomy import anatomy
 
