@@ -17,7 +17,8 @@ from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokeni
 from plop_cli.errors import PlopError, require
 from plop_cli.models import checkpoint, quantization
 from plop_cli.models.device_map import device_map, trim_between_layers
-from plop_cli.models.gguf import metadata_of, read_once
+from plop_cli.models.gguf import read_once
+from plop_cli.models.gguf_file import metadata_of
 from plop_cli.models.options import Loading
 from plop_cli.models.pretrained import MOST_MODULES, pretrained, with_adapter, without_weights
 from plop_cli.models.scratch import Scratch, remove_left

@@ -12,7 +12,9 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from plop_cli import PlopError
-from plop_cli.models import gguf as reading
+from plop_cli.models import gguf_file
+from plop_cli.models.gguf_file import Tensor, metadata_of
+from plop_cli.models.gguf_weights import TorchOfRounded, dequantize
 from plop_cli.models.loading import load
 from plop_cli.models.options import Loading
 from plop_cli.models.source import identify
@@ -34,21 +36,21 @@ def test_metadata_is_parsed_once_for_configuration_tokenizer_and_weights(
     demo: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     walks: list[Path] = []
-    walk = reading._Parser.metadata
+    walk = gguf_file._Parser.metadata
 
-    def counted(parser: reading._Parser) -> reading.Metadata:
+    def counted(parser: gguf_file._Parser) -> gguf_file.Metadata:
         walks.append(parser._path)
         return walk(parser)
 
-    reading._parsed.cache_clear()
-    monkeypatch.setattr(reading._Parser, "metadata", counted)
+    gguf_file._parsed.cache_clear()
+    monkeypatch.setattr(gguf_file._Parser, "metadata", counted)
     monkeypatch.setattr(gguf.GGUFReader, "__init__", lambda *_: pytest.fail("gguf's own reader was used"))
     load(identify("demo"), FLOAT32)
     assert walks == [demo.resolve()]
 
 
 def test_the_metadata_and_the_tensors_are_those_of_ggufs_own_reader(demo: Path) -> None:
-    ours, theirs = reading.metadata_of(demo), gguf.GGUFReader(demo)
+    ours, theirs = metadata_of(demo), gguf.GGUFReader(demo)
     told = {name: field.contents() for name, field in theirs.fields.items() if not name.startswith("GGUF.")}
     parsed = {name: [field.parts[i] for i in field.data] for name, field in ours.fields.items()}
     assert {name: value if isinstance(told[name], list) else value[0] for name, value in parsed.items()} == told
@@ -70,11 +72,11 @@ def test_the_model_is_bit_for_bit_what_transformers_makes_of_the_file(demo: Path
     assert tokenizer.get_vocab() == AutoTokenizer.from_pretrained(demo.parent, gguf_file=demo.name).get_vocab()
 
 
-def stored(path: Path, rows: np.ndarray, kind: gguf.GGMLQuantizationType) -> reading.Tensor:
+def stored(path: Path, rows: np.ndarray, kind: gguf.GGMLQuantizationType) -> Tensor:
     """A tensor of these blocks, in a file of its own."""
     rows.tofile(path)
     block, size = gguf.GGML_QUANT_SIZES[kind]
-    return reading.Tensor(path, "weight", kind, (rows.shape[1] // size * block, len(rows)), rows.nbytes, 0)
+    return Tensor(path, "weight", kind, (rows.shape[1] // size * block, len(rows)), rows.nbytes, 0)
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
@@ -85,13 +87,13 @@ def test_dequantizing_gives_the_same_bits(kind: gguf.GGMLQuantizationType, tmp_p
     rows[:, :: 2 if kind == gguf.GGMLQuantizationType.BF16 else size] &= 0x3F
     tensor = stored(tmp_path / "blocks", rows, kind)
     with np.errstate(all="ignore"):
-        ours, theirs = reading.dequantize(tensor, kind), gguf.dequantize(rows, kind)
+        ours, theirs = dequantize(tensor, kind), gguf.dequantize(rows, kind)
     known = ~np.isnan(theirs)
     assert ours.shape == theirs.shape == (70, 4 * block)
     assert np.array_equal(known, ~np.isnan(ours))
     assert np.array_equal(ours[known].view(np.int32), theirs[known].view(np.int32))
     for dtype in (torch.bfloat16, torch.float16):
-        rounded = reading._Torch(dtype).from_numpy(np.copy(reading.dequantize(tensor, kind, dtype)))
+        rounded = TorchOfRounded(dtype).from_numpy(np.copy(dequantize(tensor, kind, dtype)))
         expected = torch.from_numpy(theirs).to(dtype)
         assert rounded.dtype == dtype
         assert torch.equal(rounded.nan_to_num(), expected.nan_to_num())
@@ -100,13 +102,13 @@ def test_dequantizing_gives_the_same_bits(kind: gguf.GGMLQuantizationType, tmp_p
 def test_rounded_weights_can_be_moved_about_but_not_computed_with(tmp_path: Path) -> None:
     kind = gguf.GGMLQuantizationType.Q8_0
     rows = np.random.default_rng(0).integers(0, 60, (6, 34), dtype=np.uint8)
-    rounded = reading.dequantize(stored(tmp_path / "blocks", rows, kind), kind, torch.bfloat16)
+    rounded = dequantize(stored(tmp_path / "blocks", rows, kind), kind, torch.bfloat16)
     exact = gguf.dequantize(rows, kind)
 
     def moved(weights: np.ndarray) -> np.ndarray:
         return np.stack(np.array_split(weights, 3), axis=1)[:, ::-1].T
 
-    ours = reading._Torch(torch.bfloat16).from_numpy(np.copy(moved(rounded)))
+    ours = TorchOfRounded(torch.bfloat16).from_numpy(np.copy(moved(rounded)))
     assert torch.equal(ours, torch.from_numpy(np.copy(moved(exact))).to(torch.bfloat16))
     for compute in (lambda: rounded - 1, lambda: np.log(-moved(rounded)), lambda: moved(rounded).sum()):
         with pytest.raises(TypeError, match="rounded already"):
@@ -160,7 +162,7 @@ def test_a_damaged_file_is_said_before_anything_is_allocated(broken: object, sai
     file = tmp_path / "model.gguf"
     file.write_bytes(broken(written(file)))  # type: ignore[operator]
     with pytest.raises(PlopError, match=said):
-        reading.metadata_of(file)
+        metadata_of(file)
 
 
 def test_whatever_byte_is_wrong_a_file_is_read_or_refused(tmp_path: Path) -> None:
@@ -175,9 +177,9 @@ def test_whatever_byte_is_wrong_a_file_is_read_or_refused(tmp_path: Path) -> Non
     refused = 0
     for content in broken:
         file.write_bytes(content)
-        reading._parsed.cache_clear()
+        gguf_file._parsed.cache_clear()
         try:
-            assert all(tensor.n_bytes <= len(content) for tensor in reading.metadata_of(file).tensors)
+            assert all(tensor.n_bytes <= len(content) for tensor in metadata_of(file).tensors)
         except PlopError:
             refused += 1
     assert len(whole) <= refused < len(broken)
@@ -186,7 +188,7 @@ def test_whatever_byte_is_wrong_a_file_is_read_or_refused(tmp_path: Path) -> Non
 def test_a_file_that_changed_is_parsed_again(tmp_path: Path) -> None:
     file = tmp_path / "model.gguf"
     written(file)
-    assert len(reading.metadata_of(file).tensors) == 1
+    assert len(metadata_of(file).tensors) == 1
     file.write_bytes(b"GGUF")
     with pytest.raises(PlopError, match="no whole GGUF file"):
-        reading.metadata_of(file)
+        metadata_of(file)
