@@ -1,4 +1,4 @@
-"""What the registry's commands cost on 10,000 runs × 210 modules: the whole process, the median of five.
+"""What the registry's commands and completion cost on 10,000 runs × 210 modules: whole processes, medians of five.
 
     python benchmarks/registry.py [--runs 10000] [--keep FILE] [--model FOLDER]
 
@@ -106,16 +106,26 @@ def _hex(text: str) -> str:
 
 def measure(*arguments: str, registry: Path, times: int = 5, name: str = "") -> None:
     """Print the medians of a whole `plop` process: seconds on the clock, and seconds of CPU."""
+    command = [*PLOP, *arguments, "--registry", str(registry)]
+    _measure(command, {}, times, name or f"plop {shlex.join(arguments)}")
+
+
+def complete(line: str, registry: Path) -> None:
+    """The same of what bash asks for when somebody presses the tab key."""
+    words = {"COMP_WORDS": line, "COMP_CWORD": str(line.count(" ")), "_PLOP_COMPLETE": "complete_bash"}
+    command = [str(Path(sys.executable).with_name("plop"))]
+    _measure(command, {**words, "PLOP_REGISTRY": str(registry)}, 5, f"{line}<TAB>")
+
+
+def _measure(command: list[str], environment: dict[str, str], times: int, name: str) -> None:
     clock, cpu = [], []
     for _ in range(times):
         started, before = time.perf_counter(), os.times()
-        subprocess.run([*PLOP, *arguments, "--registry", str(registry)], check=True, capture_output=True)
+        subprocess.run(command, check=True, capture_output=True, env=os.environ | environment)
         after = os.times()
         clock.append(time.perf_counter() - started)
         cpu.append(after.children_user + after.children_system - before.children_user - before.children_system)
-    print(
-        f"{statistics.median(clock):6.2f} s {statistics.median(cpu):8.2f} s   {name or f'plop {shlex.join(arguments)}'}"
-    )
+    print(f"{statistics.median(clock):6.2f} s {statistics.median(cpu):8.2f} s   {name}")
 
 
 def verification(registry: Path) -> None:
@@ -163,6 +173,8 @@ def main() -> None:
         measure("history", registry=empty, name="plop history, where there is no registry")
         for command in commands:
             measure(*command, registry=full)
+        for line in ("plop show 1", "plop score org/mo", "plop history --task sam"):
+            complete(line, full)
         verification(full)
         if options.model:
             command = ["score", options.model, "--task", "sample/math", "--samples", "8"]

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
+from keyword import iskeyword
 from pathlib import Path
 
 import pytest
 import yaml
+from typer.main import get_command
 
 import generated
 import plop_cli
-from plop_cli.cli import registry
 from plop_cli.cli.app import app
 from structure import ROOT
 
@@ -37,8 +38,7 @@ def wings() -> dict[str, set[str]]:
 def test_the_map_names_every_module_of_a_wing(wing: str) -> None:
     modules = {file.stem for file in (ROOT / "plop_cli" / wing).glob("*.py")} - {"__init__"}
     if wing == "cli":  # a command's module is called as the command
-        modules -= {command.callback.__name__ for command in app.registered_commands if command.callback}
-        modules -= {group.name for group in app.registered_groups}
+        modules -= {f"{name}_" if iskeyword(name) else name for name in get_command(app).commands}
     assert modules - wings()[wing] == set()
 
 
@@ -65,8 +65,8 @@ def test_every_file_that_a_page_names_is_there(page: str) -> None:
 def test_the_reference_has_every_command_and_every_option() -> None:
     sections = re.split(r"^## ", "\n".join(generated.commands()), flags=re.MULTILINE)[1:]
     told = {section.partition("\n")[0]: set(re.findall(r"--[\w-]+", section)) for section in sections}
-    names = [command.name for command in app.registered_commands]
-    names += [f"registry {command.callback.__name__}" for command in registry.commands.registered_commands]
+    commands = get_command(app).commands
+    names = [*commands.keys() - {"registry"}, *(f"registry {name}" for name in commands["registry"].commands)]
     assert {f"plop {name}" for name in names} == told.keys()
     assert {"--samples", "--max-length", "--json", "--quiet", "--help"} <= told["plop score"]
     assert all("--help" in options for options in told.values())

@@ -10,33 +10,18 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
-from plop_cli.cli import registry, streams
-from plop_cli.cli.check import check
-from plop_cli.cli.compare import compare
+from plop_cli.cli import streams
 from plop_cli.cli.console import fail, say, silence, warnings_of
-from plop_cli.cli.doctor import doctor
-from plop_cli.cli.env import env
-from plop_cli.cli.export import export
-from plop_cli.cli.groups import Commands
-from plop_cli.cli.history import history
-from plop_cli.cli.import_ import import_
-from plop_cli.cli.opinions import opinions
-from plop_cli.cli.race import race
-from plop_cli.cli.recommend import recommend
-from plop_cli.cli.report import report
-from plop_cli.cli.rm import rm
-from plop_cli.cli.score import score
+from plop_cli.cli.groups import Commands, Lazily
 from plop_cli.cli.settings import defaults, origin_of, settings
-from plop_cli.cli.show import show
 from plop_cli.cli.status import status_line
-from plop_cli.cli.tasks import tasks
 from plop_cli.errors import PlopError
 from plop_cli.hub import Line, through
 from plop_cli.processes import rank
@@ -76,11 +61,23 @@ _INSTEAD = {
 """What people type who have other programs in their fingers."""
 
 
+_COMMANDS: Mapping[str, Sequence[str]] = {
+    "Where adapters go": ("score", "recommend", "check", "race", "opinions"),
+    "What was scored": ("history", "show", "compare", "report", "export", "import", "rm", "registry"),
+    "plop itself": ("tasks", "env", "doctor"),
+}
+"""By their panels, in the order of the help, which is that of use."""
+
+
 class _Boundary(TyperGroup):
     """Turns what a user can mend into one line on stderr and exit 1; bugs keep their traceback.
 
     Of several processes (torchrun) only the first speaks.
     """
+
+    def __init__(self, **given: Any) -> None:
+        super().__init__(**given)
+        self.commands = Lazily(_COMMANDS)  # type: ignore[assignment]  # nothing is ever added
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         for argument in args:
@@ -138,18 +135,6 @@ def _plop(
     version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")] = False,
 ) -> None:
     """Where should LoRA adapters go? Score a model's modules on your task's own texts, and put LoRA into the lowest."""
-
-
-# In the order of the help, which is that of use.
-_COMMANDS: Mapping[str, Sequence[Callable[..., None]]] = {
-    "Where adapters go": (score, recommend, check, race, opinions),
-    "What was scored": (history, show, compare, report, export, import_, rm),
-    "plop itself": (tasks, env, doctor),
-}
-for _panel, _some in _COMMANDS.items():
-    for _command in _some:
-        app.command(_command.__name__.removesuffix("_"), rich_help_panel=_panel)(_command)
-app.add_typer(registry.commands, name="registry", rich_help_panel="What was scored")
 
 
 def main() -> None:

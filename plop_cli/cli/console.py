@@ -7,45 +7,36 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from contextvars import ContextVar
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import typer
-from rich.console import Console, ConsoleOptions, RenderableType
-from rich.segment import Segment
-from rich.text import Text
 
 from plop_cli.printable import printable
 from plop_cli.progress import watched
 
-
-class _Printable(Console):
-    """Shows control characters in what it is given; those that move colours and cursors are its own."""
-
-    def render_str(self, text: str, **options: Any) -> Text:
-        return super().render_str(printable(text), **options)
-
-    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
-        if isinstance(renderable, Text) and printable(renderable.plain) != renderable.plain:
-            renderable = Text(printable(renderable.plain), style=renderable.style)
-        return super().render(renderable, options)
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 def out() -> Console:
     """stdout, made anew for each use, so that it is the stream of now. What users named is shown as it is written."""
-    return _Printable(highlight=False, markup=False, emoji=False, color_system=_colours())
+    return _console(stderr=False)
 
 
 def err() -> Console:
     """stderr."""
-    return _Printable(stderr=True, highlight=False, markup=False, emoji=False, color_system=_colours())
+    return _console(stderr=True)
 
 
-def _colours() -> Literal["auto"] | None:
-    """None with $NO_COLOR: then there is neither bold nor dim either."""
-    return None if os.environ.get("NO_COLOR") else "auto"
+def _console(*, stderr: bool) -> Console:
+    """With $NO_COLOR there is neither bold nor dim either."""
+    from plop_cli.cli.printing import Printable  # takes 15 ms, which completion would wait for
+
+    colours: Literal["auto"] | None = None if os.environ.get("NO_COLOR") else "auto"
+    return Printable(stderr=stderr, highlight=False, markup=False, emoji=False, color_system=colours)
 
 
 def say(text: str) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from enum import StrEnum
-from typing import Annotated
-
-from rich.console import RenderableType
+from typing import TYPE_CHECKING, Annotated
 
 from plop_cli.cli import panels
 from plop_cli.cli.console import out, print_json, print_rows, shows_unicode
 from plop_cli.tables.rows import Row, to_csv, to_jsonl, to_markdown
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
 
 
 class Format(StrEnum):

@@ -1,4 +1,5 @@
-"""What commands are made with: a parameter that stands for several options, and `--quiet` for all of them.
+"""What commands are made with: a parameter that stands for several options, `--quiet` for all of them, and a group that
+imports them one by one.
 
 def loading(dtype: Dtype = "auto", device: Device = "auto") -> Loading: ...
 
@@ -9,12 +10,15 @@ def score(models: list[str], loading: Loading) -> None: ...      # plop score MO
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from functools import wraps
+from importlib import import_module
+from keyword import iskeyword
 from typing import Annotated, Any
 
 import typer
+from typer.main import get_group
 
 from plop_cli.cli import panels
 from plop_cli.cli.console import quietly
@@ -30,6 +34,35 @@ class Commands(typer.Typer):
     def command(self, name: str | None = None, **options: Any) -> Callable[[Any], Any]:
         added = super().command(name, cls=panels.Command, **options)
         return lambda command: added(_quietable(command))
+
+
+class Lazily(Mapping[str, Any]):
+    """Commands by their names. The module of one is imported when it is asked for: a shell that completes asks for one.
+
+    Args:
+        panels: the names of commands, and so of their modules, by the panel of `--help` that lists them.
+    """
+
+    def __init__(self, panels: Mapping[str, Sequence[str]]) -> None:
+        self._panels = {name: panel for panel, names in panels.items() for name in names}
+        self._made: dict[str, Any] = {}
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self._made:
+            panel, own = self._panels[name], f"{name}_" if iskeyword(name) else name
+            module, alone = import_module(f"plop_cli.cli.{own}"), Commands(rich_markup_mode="rich")
+            if isinstance(group := getattr(module, "commands", None), typer.Typer):
+                alone.add_typer(group, name=name, rich_help_panel=panel)
+            else:
+                alone.command(name, rich_help_panel=panel)(getattr(module, own))
+            self._made[name] = get_group(alone).commands[name]
+        return self._made[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._panels)
+
+    def __len__(self) -> int:
+        return len(self._panels)
 
 
 def _quietable(command: Command) -> Command:

@@ -8,8 +8,6 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-
 from plop_cli.cli.console import note, out, put, shows_unicode, warn
 from plop_cli.printable import printable
 
@@ -68,6 +66,8 @@ def _text(
     placement: Placement, beside: Sequence[Said], format: PlacementFormat, output: Path | None, approximate: bool
 ) -> tuple[str, str]:
     """One format: the name of its file, and what is in it."""
+    from rich.console import Console
+
     from plop_cli.placement.trainers.export import export
     from plop_cli.tables.opinions import methods_document, opinions_table
     from plop_cli.tables.placement import placement_table

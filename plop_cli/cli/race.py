@@ -5,10 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.live import Live
 
 from plop_cli.cli import completion, options, panels
 from plop_cli.cli.console import err, is_quiet, note
@@ -20,6 +19,9 @@ from plop_cli.processes import rank as own_rank
 from plop_cli.racing.watch import Watch
 from plop_cli.words import counted
 from plop_registry import Entry, Lap
+
+if TYPE_CHECKING:
+    from rich.live import Live
 
 
 @expanding(loading=options.loading)
@@ -128,6 +130,8 @@ def _watching() -> Iterator[Watch]:
     if is_quiet() or not console.is_terminal:
         yield _Lines()
         return
+    from rich.live import Live
+
     with Live(console=console, transient=True, refresh_per_second=4) as live:
         yield _Table(live)
 

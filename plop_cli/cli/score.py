@@ -6,7 +6,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Group
 
 from plop_cli.cli import completion, options, panels
 from plop_cli.cli.cells import scored_cells
@@ -168,6 +167,8 @@ def _print(cells: list[Cell], format: Format, *, by: str, alone: bool) -> None:
 
 def _list_modules(models: list[str], loading: Loading, include: list[str], format: Format) -> None:
     says("importing torch and transformers")
+    from rich.console import Group
+
     from plop_cli.models.loading import skeleton
     from plop_cli.models.source import identify
     from plop_cli.network.modules import linear_modules

@@ -40,9 +40,12 @@ class Setting:
 
 def settings(group: Any) -> dict[str, Any]:
     """What is set for each command of a typer group, by its parameters' names. PlopError for what is no setting."""
+    files = list(_files())
+    if not files and not any(name.startswith("PLOP_") for name in os.environ):
+        return {}  # without a look at the commands, which would import them
     options = options_of(group)
     found = _blank(options)
-    for path, table, ours in _files():
+    for path, table, ours in files:
         _read(table, options, {}, found, _File(path, ours))
     _environment(options, found)
     _misspelt(named(options))

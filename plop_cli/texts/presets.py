@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from plop_cli.texts.rows import Row
+if TYPE_CHECKING:  # imports NumPy, which completion would wait for
+    from plop_cli.texts.rows import Row
 
 
 @dataclass(frozen=True)
