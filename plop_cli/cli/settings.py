@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -48,7 +48,7 @@ def settings(group: Any) -> dict[str, Any]:
     for path, table, ours in files:
         _read(table, options, {}, found, _File(path, ours))
     _environment(options, found)
-    _misspelt(named(options))
+    _mistaken(named(options))
     return found
 
 
@@ -119,11 +119,13 @@ def _read(table: Mapping[str, Any], options: Options, above: Mapping[str, Any], 
             raise file.refuse(key, "is not for a project's file; give it on the command line or in your own settings")
         for option in known[key]:
             _text(key, value, option, file)
+        if refused := _refusal(value, known[key]):
+            raise file.refuse(key, refused)
     said = {**{name: each for name, each in above.items() if not _filters(name, options)}, **own}
     for name, each in options.items():
         if _is(each):
             _read(inside.get(name, {}), each, said, found[name], file)
-        elif name in said:
+        elif name in own or (name in said and _takes(each, said[name])):
             found[each.name] = Setting(_text(name, said[name], each, file), str(file.path))
 
 
@@ -162,6 +164,26 @@ def _text(key: str, value: Any, option: Any, file: _File) -> Any:
     return [str(each) for each in several] if option.multiple else str(value)
 
 
+def _choices(option: Any) -> list[str]:
+    """What may be said for an option that is a choice; typer keeps it in one of two places, by its version."""
+    of = getattr(option, "type_descriptor", None) or option.type
+    return [str(getattr(choice, "value", choice)) for choice in getattr(of, "choices", None) or ()]
+
+
+def _takes(option: Any, value: Any) -> bool:
+    """What is meant for all commands is not for those that have the option with other choices: `--format csv`."""
+    choices = _choices(option)
+    return not choices or {*map(str, value if isinstance(value, list) else str(value).split())} <= {*choices}
+
+
+def _refusal(value: Any, options: Sequence[Any]) -> str | None:
+    """Why none of these can have the value, where they are choices."""
+    if any(_takes(option, value) for option in options):
+        return None
+    choices = dict.fromkeys(choice for option in options for choice in _choices(option))
+    return f"is {json.dumps(value, default=str)}; give one of {', '.join(choices)}"
+
+
 def variable_of(name: str, options: Options) -> str | None:
     """The environment variable that sets this of a command's options; None where it chooses among stored runs."""
     return None if _filters(name, options) else f"PLOP_{name.upper()}"
@@ -174,12 +196,15 @@ def _environment(options: Options, found: Any) -> None:
         elif (variable := variable_of(name, options)) and (value := os.environ.get(variable)):
             if name == "registry":  # the registry itself asks for it
                 found.pop(option.name, None)
-            else:
-                found[option.name] = Setting(value.split() if option.multiple else value, f"${variable}")
+            elif _takes(option, said := value.split() if option.multiple else value):
+                found[option.name] = Setting(said, f"${variable}")
 
 
-def _misspelt(known: Mapping[str, Any]) -> None:
-    """Refuse a variable that is nearly an option's; what is like none may be another program's."""
+def _mistaken(known: Mapping[str, Sequence[Any]]) -> None:
+    """Refuse a variable that no command can have, or that is nearly an option's; what is like none may be another's."""
+    for name, some in known.items():
+        if (value := os.environ.get(f"PLOP_{name.upper()}")) and (why := _refusal(value, some)):
+            raise PlopError(f"$PLOP_{name.upper()} {why}")
     names = sorted(name.upper() for name in known)
     for variable in sorted(os.environ):
         name = variable.removeprefix("PLOP_")

@@ -102,7 +102,9 @@ def test_env_says_which_value_came_from_where_and_no_secret(project: Path, monke
         ('chat = "yes"', "give true or false"),
         ("limit = 0", "0 is not from 1"),
         ("limit = 1.5", "'1.5' is no whole number"),
-        ('[history]\nformat = "xml"', "'xml'"),
+        ('[history]\nformat = "xml"', 'format is "xml"; give one of table, json, jsonl, csv, md'),
+        ('[history]\nformat = "peft"', "give one of table"),
+        ('format = "xml"', 'format is "xml"; give one of table'),
         ('name = "a"\nsince = "yesterday"', "since is no setting for all commands; write it into the table"),
         ("trust_remote_code = true", "not for a project's file"),
         ("[score]\nallow-pickle = true", "not for a project's file"),
@@ -186,3 +188,23 @@ def test_a_filter_is_for_the_command_whose_table_has_it(project: Path, monkeypat
     (project / "plop.toml").write_text('[history]\ntask = "nothing"\n')
     assert "no run fits --task nothing" in plop("history").stderr
     assert listed("--task", "gsm8k") == 3
+
+
+def test_a_choice_for_all_commands_is_for_those_that_have_it(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def printed() -> tuple[str, str]:
+        """How `plop history` begins, and what `plop report` writes."""
+        (listing, report) = (plop("history"), plop("report", "--overwrite"))
+        assert listing.exit_code == report.exit_code == 0, listing.stderr + report.stderr
+        return listing.stdout.strip().partition("\n")[0], report.stdout.strip()
+
+    plain = printed()
+    (project / "plop.toml").write_text('format = "csv"\n')
+    csv = printed()
+    assert csv[0].startswith("run_id,")
+    assert csv[1] == plain[1] == "report.html"
+    (project / "plop.toml").write_text('format = "html"\n')
+    assert printed() == plain
+    monkeypatch.setenv("PLOP_FORMAT", "csv")
+    assert printed() == csv
+    monkeypatch.setenv("PLOP_FORMAT", "xml")
+    assert '$PLOP_FORMAT is "xml"; give one of table' in plop("history").stderr.replace("\n", " ")
