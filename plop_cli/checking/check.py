@@ -19,7 +19,7 @@ from plop_cli.checking.body import Body, body_of
 from plop_cli.checking.matching import excluded, hits_of
 from plop_cli.checking.read import read
 from plop_cli.checking.trial import BY_PEFT, Trial, tried
-from plop_cli.checking.wanted import Finding, Wanted
+from plop_cli.checking.wanted import ALL, Finding, Wanted
 from plop_cli.checking.weights import of_weights
 from plop_cli.errors import PlopError, no_such
 from plop_cli.models.options import Loading
@@ -132,6 +132,8 @@ def checked(wanted: Wanted, body: Body, *, name: str, serve: Collection[str] = (
         findings.append(Finding("error", "regex", str(error)))
     else:
         trial = tried(wanted, body)
+        if trial and trial.adapted and ALL in found:  # what is all, the trainer says: not a classifier's head
+            found = {ALL: list(trial.adapted)}
         adapted, parameters = _adapted(wanted, body, found, trial)
         findings += [
             *kinds.refusals(wanted, body, found, trial),

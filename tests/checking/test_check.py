@@ -82,6 +82,15 @@ def test_a_public_failure_is_flagged(what: str, monkeypatch: pytest.MonkeyPatch)
     assert checked.failed == (kind[0] == "error")
 
 
+@pytest.mark.parametrize("task_type", [None, "SEQ_CLS"])
+def test_all_linear_is_what_peft_takes(task_type: str | None) -> None:
+    config = {"peft_type": "LORA", "r": 4, "target_modules": "all-linear", "task_type": task_type}
+    checked = check(config, model_of("classifier"))
+    assert ("classifier" in checked.adapted) == (task_type is None)
+    assert [row.modules for row in checked.rows] == [checked.adapted]
+    assert "lost" not in {finding.code for finding in checked.findings}
+
+
 @pytest.mark.parametrize("rank", [16, 17, 64, 513])
 def test_a_rank_is_held_against_what_a_server_loads(rank: int) -> None:
     checked = check({"r": rank, "target_modules": Q_V, "use_dora": False}, model_of("llama"), serve=["vllm", "sglang"])
