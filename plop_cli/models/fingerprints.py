@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import partial
+from itertools import cycle
 from pathlib import Path
 from threading import Event
 from typing import Any, NamedTuple
@@ -98,14 +99,21 @@ def check_unchanged(stamps: Mapping[Path, Stamp]) -> None:
 
 
 def _hashed(files: Sequence[Path], size: int, way: _Way) -> list[str]:
-    """The hash of each file's content. A file that is cut short meanwhile is no crash, as it were in a memory map."""
+    """The hash of each file's content: of a block while the next one is read.
+
+    A file that is cut short meanwhile is no crash, as it were in a memory map.
+    """
     done, stopped = dict.fromkeys(files, 0), Event()
 
     def hashed(file: Path) -> str:
-        digest, block = way.new(), bytearray(_BLOCK)
-        with file.open("rb", buffering=0) as stream:
-            while not stopped.is_set() and (read := stream.readinto(block)):
-                digest.update(memoryview(block)[:read])
+        digest, blocks = way.new(), cycle([bytearray(_BLOCK), bytearray(_BLOCK)])
+        with file.open("rb", buffering=0) as stream, ThreadPoolExecutor(1) as ahead:
+            block = next(blocks)
+            reading = ahead.submit(stream.readinto, block)
+            while not stopped.is_set() and (read := reading.result()):
+                full, block = block, next(blocks)
+                reading = ahead.submit(stream.readinto, block)
+                digest.update(memoryview(full)[:read])
                 done[file] += read
         return str(digest.hexdigest())
 
