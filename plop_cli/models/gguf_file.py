@@ -145,8 +145,7 @@ class _Parser:
         if of in _SCALARS:
             values = list(self._take(f"{count}{_SCALARS[of]}"))
         elif of == STRING:
-            self._check(8 * count)
-            values = [self._string() for _ in range(count)]
+            values = self._strings(count)
         else:
             raise ValueError(f"{name} is an array of what is not known ({of})")
         return Field(name, values, range(len(values)), [kind, of])
@@ -163,6 +162,20 @@ class _Parser:
         self._check(length)
         self._at += length
         return self._content[self._at - length : self._at].decode("utf-8")
+
+    def _strings(self, count: int) -> list[str]:
+        """So many strings: a tokenizer has some 300,000, each a call of `_string`'s without this."""
+        self._check(8 * count)
+        content, at, end, length_at = self._content, self._at, len(self._content), struct.Struct("<Q").unpack_from
+        values = []
+        for _ in range(count):
+            start = at + 8
+            at = start + length_at(content, at)[0]
+            if at > end:
+                self._check(at - self._at)
+            values.append(str(content[start:at], "utf-8"))
+        self._at = at
+        return values
 
     def _take(self, form: str) -> tuple[Any, ...]:
         form = f"<{form}"
