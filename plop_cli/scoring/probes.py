@@ -160,7 +160,7 @@ def _plain(column: int, module: LinearModule, probes: _Probes, dtype: torch.dtyp
     outputs = W(u)
     shown = [weight if isinstance(linear, Conv1D) else weight.mT] if readable else own_forward.columns(W, u, 1.0)
     r = torch.stack([nfn.amplification(Wu, u_norms) for Wu in _by_rows(module, outputs)])
-    return _Seen(column, module.in_features, r[None], _squares(module, shown)[None], bias, _rank(module, outputs, r[0]))
+    return _Seen(column, module.in_features, r[None], _squares(module, shown)[None], bias, _rank(module, outputs))
 
 
 def _own(module: LinearModule, dtype: torch.dtype, u: Tensor, size: float) -> Operator:
@@ -183,7 +183,7 @@ def _own(module: LinearModule, dtype: torch.dtype, u: Tensor, size: float) -> Op
     if error:
         q = [float(of_rows.square().mean()) for of_rows in r]
     whole, *parts = nfn.expectations(r, q)
-    return Operator(bias, whole, tuple(parts), _rank(module, outputs, r[0]), against, error)
+    return Operator(bias, whole, tuple(parts), _rank(module, outputs), against, error)
 
 
 def _without_bias(linear: nn.Module, forward: Any, u: Tensor) -> tuple[Tensor | None, own_forward.Map]:
@@ -192,10 +192,10 @@ def _without_bias(linear: nn.Module, forward: Any, u: Tensor) -> tuple[Tensor | 
     return bias, forward if bias is None else lambda inputs: forward(inputs) - bias
 
 
-def _rank(module: LinearModule, outputs: Tensor, r: Tensor) -> int | None:
-    """W's rank as `Operator` has it, from the outputs of unit vectors, (probes, out), and their norms."""
+def _rank(module: LinearModule, outputs: Tensor) -> int | None:
+    """W's rank as `Operator` has it, from the outputs of unit vectors, (probes, out)."""
     telling = outputs[: min(module.in_features, module.out_features) // 2]
-    if outputs.dtype != torch.float32 or not len(telling) or nfn.surely_spread(r, len(telling), module.in_features):
+    if outputs.dtype != torch.float32 or not len(telling):
         return None
     rank = nfn.span(telling)
     return rank if rank < len(telling) else None
