@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import tempfile
 import warnings
 import weakref
 from collections.abc import Iterator
@@ -33,6 +36,9 @@ _NO_ADAPTER = {"adapter_kwargs": {"subfolder": "no-adapter"}}
 
 _MANY_TIMES = 4
 """A head that the files lack, or a table that they leave out, makes less of a difference."""
+_FULL = os.strerror(errno.ENOSPC)
+"""What is said where a disk is full: safetensors has no number for it."""
+
 _PACKED = 16
 """Weights that one element of a quantized file holds at most: of 2 bits, in 32."""
 
@@ -194,6 +200,11 @@ def _clear_errors(source: ModelSource, dtype: torch.dtype = torch.float32) -> It
         reason = " ".join(str(error).split()) or type(error).__name__
         if "trust_remote_code" in reason:
             raise PlopError(f"{source} needs code of its own; give --trust-remote-code if you trust it") from error
+        if _FULL in reason:
+            raise PlopError(
+                f"no space is left in {tempfile.gettempdir()} for weights of {source} that must be written anew; "
+                "free some, or let $TMPDIR name a folder with room"
+            ) from error
         raise PlopError(
             f"{source} cannot be loaded ({reason[:300]}); check that its files are whole and that "
             f"transformers {transformers.__version__} knows the architecture"

@@ -25,6 +25,7 @@ from plop_cli.texts.readers import rows_of_found, rows_of_hub, rows_of_stream, u
 from plop_cli.texts.rows import InMemory, Rows
 from plop_cli.texts.shapes import Shape, by_column, by_template, columns_of, recognised
 from plop_cli.texts.text import Text, text_hash
+from plop_cli.words import counted
 
 
 @dataclass(frozen=True)
@@ -177,7 +178,7 @@ def _draw(source: _Source, samples: int, seed: int, *, skip_bad: bool) -> Task:
     if bad:
         notes.append(f"{task}: {len(bad)} rows were passed over (--skip-bad); the first: {bad[0]}")
     if len(texts) < samples:
-        notes.append(f"{task} has {len(texts)} texts, fewer than --samples {samples}")
+        notes.append(f"{task} has {counted(len(texts), 'text')}, fewer than --samples {samples}")
     return Task(task, source.revision, tuple(texts), tuple(notes), tuple(places))
 
 

@@ -9,11 +9,13 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from transformers import MixtralConfig, MixtralForCausalLM
 from typer.testing import CliRunner
 
 from plop_cli import PlopError, score
@@ -226,6 +228,32 @@ def test_the_folder_for_resaved_weights_goes_with_the_model(folder: Path, monkey
     del model
     gc.collect()
     assert not Path(places[0]).exists()
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A disk of 1 MiB for temporary files."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", place], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip(f"a disk cannot be mounted here: {mounted.stderr.decode().strip()}")
+    monkeypatch.setattr(tempfile, "tempdir", str(place))
+    yield place
+    subprocess.run(["umount", place], check=True)
+
+
+def test_a_full_disk_is_said_and_left_clean(small_disk: Path, tmp_path: Path) -> None:
+    """The experts of a layer lie one by one in the file, and are fused in memory: those are written anew."""
+    sizes = {"hidden_size": 64, "intermediate_size": 512, "num_local_experts": 8, "num_hidden_layers": 2}
+    heads = {"num_attention_heads": 2, "num_key_value_heads": 2, "vocab_size": 300}
+    MixtralForCausalLM(MixtralConfig(**sizes, **heads)).save_pretrained(tmp_path / "moe")
+    byte_tokenizer().save_pretrained(tmp_path / "moe")
+    with pytest.raises(PlopError, match=r"no space is left in .*disk for weights of moe .* \$TMPDIR"):
+        load(identify(str(tmp_path / "moe")), Loading(dtype="float32", device="cpu", offload="disk", max_memory="1MB"))
+    assert list(small_disk.iterdir()) == []
 
 
 KILLED = """
