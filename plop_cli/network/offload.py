@@ -15,6 +15,8 @@ import torch
 from accelerate.utils import align_module_device
 from torch import Tensor, nn
 
+from plop_cli.network.ahead import Ahead
+
 
 def is_offloaded(module: nn.Module) -> bool:
     """Whether some weight of `module` is out of its device's memory."""
@@ -40,14 +42,19 @@ def fetched(linear: nn.Module) -> Iterator[Any]:
 
 
 class Reads(Mapping[str, Tensor]):
-    """Weights that were moved away, as accelerate fetches them: `bytes` counts what was fetched of them."""
+    """Weights that were moved away, as accelerate fetches them: `bytes` counts what was fetched of them.
+
+    With each the system is asked for those that follow.
+    """
 
     def __init__(self, weights: Mapping[str, Tensor]) -> None:
         self._weights = weights
+        self._ahead = Ahead(getattr(weights, "index", {}))
         self.bytes = 0
 
     def __getitem__(self, name: str) -> Tensor:
         weight = self._weights[name]
+        self._ahead.of(name)
         self.bytes += weight.nbytes
         return weight
 

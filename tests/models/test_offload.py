@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from typing import Any
 
 import pytest
 import torch
+from accelerate.utils.offload import OffloadedWeightsLoader
 from transformers import MixtralConfig, MixtralForCausalLM
 from typer.testing import CliRunner
 
@@ -106,6 +108,42 @@ def test_what_is_fetched_is_counted_and_stored(tmp_path: Path) -> None:
     assert f"{away:,} bytes of weights were fetched from outside of the device's memory" in scores.warnings
     again = score(model, tokenizer, TEXTS)
     assert again.warnings == scores.warnings
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fadvise"), reason="this system takes no advice")
+def test_the_system_is_asked_for_the_next_layer_while_one_computes(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each offloaded weight before it is fetched, and no byte beside them."""
+    model, tokenizer = load(
+        identify(str(folder)), Loading(dtype="float32", device="cpu", offload="disk", max_memory="600KB")
+    )
+    file = folder / "model.safetensors"
+    length = int.from_bytes(file.read_bytes()[:8], "little")
+    header = json.loads(file.read_bytes()[8 : 8 + length])
+    wholes = {(8 + length + told["data_offsets"][0]): name for name, told in header.items() if name != "__metadata__"}
+    events: list[tuple[str, str]] = []
+
+    def advised(descriptor: int, start: int, size: int, advice: int) -> None:
+        assert advice == os.POSIX_FADV_WILLNEED
+        assert os.readlink(f"/proc/self/fd/{descriptor}") == str(file)
+        begin, end = header[wholes[start]]["data_offsets"]
+        assert size == end - begin  # less than a piece
+        events.append(("asked", wholes[start]))
+
+    fetch = OffloadedWeightsLoader.__getitem__
+
+    def fetched(loader: Any, name: str) -> Any:
+        events.append(("fetched", loader.index[name].get("weight_name", name)))
+        return fetch(loader, name)
+
+    monkeypatch.setattr(os, "posix_fadvise", advised)
+    monkeypatch.setattr(OffloadedWeightsLoader, "__getitem__", fetched)
+    score(model, tokenizer, TEXTS)
+    wanted = list(dict.fromkeys(name for what, name in events if what == "fetched"))
+    late = [name for name in wanted if ("asked", name) not in events[: events.index(("fetched", name))]]
+    assert len(wanted) > 8
+    assert not [name for name in late if re.search(r"\.[1-9]\d*\.", name)], "nothing is late but the first layer"
 
 
 def test_batches_grow_where_each_fetches_the_weights(monkeypatch: pytest.MonkeyPatch) -> None:
