@@ -10,11 +10,13 @@ from typing import Any, BinaryIO
 
 from plop_cli import hub
 from plop_cli.errors import PlopError
+from plop_cli.progress import says
 from plop_cli.quiet import quiet_datasets
 from plop_cli.texts.content import Content, hash_of, state_of
 from plop_cli.texts.folders import Found
 from plop_cli.texts.formats import COMPRESSED, FORMATS, format_of
 from plop_cli.texts.lines import csv_rows, json_rows, text_rows
+from plop_cli.texts.pinned import Pinned
 from plop_cli.texts.rows import InMemory, Joined, Rows, Streamed
 from plop_cli.texts.tables import ArrowRows, ParquetRows
 
@@ -71,17 +73,27 @@ def rows_of_stream(stream: BinaryIO | None) -> tuple[Rows, str]:
 
 
 def rows_of_hub(name: str, config: str | None, split: str | None) -> tuple[Rows, str]:
-    """The rows of a split of a data set on the hub, and their commit. Raises PlopError where it cannot be read."""
+    """The rows of a split of a data set on the hub, and their commit. Raises PlopError where it cannot be read.
+
+    They are loaded where they are asked for, and those of a draw that was made before not even then.
+    """
     info = hub.ask(name, None, "dataset")
     split = split or "train"
-    with _datasets(name, offline=info is None) as datasets:
-        revision = info.sha if info else None
-        if info and _rows_told(datasets.load_dataset_builder(name, config, revision=revision), split) > LARGE:
-            stream = datasets.load_dataset(name, config, split=split, revision=revision, streaming=True)
-            return Streamed([stream.shard(stream.num_shards, index) for index in range(stream.num_shards)]), info.sha
-        rows = datasets.load_dataset(name, config, split=split, revision=revision)
+    if info:
+        return Pinned(lambda: _at(info.sha, name, config, split), name, config, split, info.sha), info.sha
+    with _datasets(name, offline=True) as datasets:
+        rows = datasets.load_dataset(name, config, split=split)
     # Without the hub, the folder that the cached rows lie in names the commit.
-    return InMemory(rows), info.sha if info else Path(rows.cache_files[0]["filename"]).parent.name
+    return InMemory(rows), Path(rows.cache_files[0]["filename"]).parent.name
+
+
+def _at(commit: str, name: str, config: str | None, split: str) -> Rows:
+    says(f"reading {name}")
+    with _datasets(name) as datasets:
+        if _rows_told(datasets.load_dataset_builder(name, config, revision=commit), split) > LARGE:
+            stream = datasets.load_dataset(name, config, split=split, revision=commit, streaming=True)
+            return Streamed([stream.shard(stream.num_shards, index) for index in range(stream.num_shards)])
+        return InMemory(datasets.load_dataset(name, config, split=split, revision=commit))
 
 
 def _rows_told(builder: Any, split: str) -> int:

@@ -87,16 +87,27 @@ def test_the_same_question_again_is_answered_from_the_registry(plop: Plop, tiny:
     assert forced["modules"] == first["modules"], "the same command gives the same digits"
 
 
-def test_a_hit_imports_neither_torch_nor_transformers(tiny: Path, registry: Path) -> None:
-    command = ["score", str(tiny), "--task", "sample/math", "-n", "2"]
-    subprocess.run([*PLOP, *command], check=True, capture_output=True)
+@pytest.mark.parametrize("task", ["sample/math", "org/sums"])
+def test_a_hit_imports_neither_torch_nor_transformers(
+    tiny: Path, registry: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, task: str
+) -> None:
+    command = ["score", str(tiny), "--task", task, "-n", "2"]
+    (tmp_path / "sums").mkdir()
+    (tmp_path / "sums/train.jsonl").write_text("".join(f'{{"text": "{n} and {n} are {n + n}"}}\n' for n in range(20)))
+    for name in ("HF_HOME", "XDG_CACHE_HOME"):
+        monkeypatch.setenv(name, str(tmp_path / name))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
     probe = (
         f"import sys; from typer.testing import CliRunner; from plop_cli.cli.app import app;"
         f"result = CliRunner().invoke(app, {command!r});"
         "assert result.exit_code == 0 and 'from the registry' in result.stderr, result.output;"
         "print(sorted({'torch', 'transformers', 'datasets'} & set(sys.modules)))"
     )
-    assert subprocess.run([sys.executable, "-c", probe], check=True, capture_output=True, text=True).stdout == "[]\n"
+    with hub(tmp_path / "sums", "org/sums", kind="datasets") as endpoint:
+        monkeypatch.setenv("HF_ENDPOINT", endpoint)
+        subprocess.run([*PLOP, *command], check=True, capture_output=True)
+        done = subprocess.run([sys.executable, "-c", probe], check=True, capture_output=True, text=True)
+    assert done.stdout == "[]\n"
 
 
 @pytest.mark.parametrize("changed", [["--max-length", "12"], ["--dtype", "bfloat16"], ["--seed", "1"], ["-n", "2"]])
