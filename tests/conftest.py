@@ -1,4 +1,4 @@
-"""What registry tests share: a real PostgreSQL, a place for a registry on either database, and runs to put in it."""
+"""What tests share: a small model, a PostgreSQL, a place for a registry on either database, and runs to put in it."""
 
 from __future__ import annotations
 
@@ -47,6 +47,17 @@ def published_forms() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(CliRunner, "invoke", checked)
         yield
+
+
+@pytest.fixture(scope="session")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small Qwen2 with its tokenizer, as save_pretrained leaves it. Copy it before you change it."""
+    from small_models import byte_tokenizer, qwen2
+
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    qwen2().save_pretrained(folder)
+    byte_tokenizer().save_pretrained(folder)
+    return folder
 
 
 @pytest.fixture

@@ -16,19 +16,15 @@ from plop_cli.cli.app import app
 from plop_cli.cli.placements import PlacementFormat
 from plop_cli.placement.trainers.export import FORMATS
 from plop_registry import Registry
-from small_models import byte_tokenizer, gpt2, qwen2
+from small_models import gpt2, qwen2
 
 Plop = Callable[..., Result]
 TYPES = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
 
 
 @pytest.fixture(scope="session")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small Qwen2 in a folder."""
-    folder = tmp_path_factory.mktemp("recommend") / "tiny"
-    qwen2().save_pretrained(folder)
-    byte_tokenizer().save_pretrained(folder)
-    return folder
+def tiny(saved: Path) -> Path:
+    return saved
 
 
 @pytest.fixture(scope="session")

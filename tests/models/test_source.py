@@ -21,16 +21,6 @@ from plop_cli.models.devices import resolve_device, resolve_dtype
 from plop_cli.models.loading import load, skeleton
 from plop_cli.models.options import Loading
 from plop_cli.models.source import ModelSource, identify
-from small_models import byte_tokenizer, qwen2
-
-
-@pytest.fixture(scope="session")
-def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small Qwen2 with its tokenizer, as save_pretrained leaves it. Copy it before you change it."""
-    folder = tmp_path_factory.mktemp("models") / "tiny"
-    qwen2().save_pretrained(folder)
-    byte_tokenizer().save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture(autouse=True)

@@ -25,18 +25,10 @@ from plop_cli.models import source as models
 from plop_cli.models.loading import load, skeleton
 from plop_cli.models.options import Loading
 from plop_cli.models.source import identify
-from small_models import byte_tokenizer, qwen2
+from small_models import qwen2
 
 HERE = Loading(dtype="float32", device="cpu")
 ROOT = Path(__file__).parent.parent.parent
-
-
-@pytest.fixture(scope="session")
-def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("trust") / "tiny"
-    qwen2().save_pretrained(folder)
-    byte_tokenizer().save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture(autouse=True)

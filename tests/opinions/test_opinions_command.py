@@ -19,17 +19,9 @@ from plop_cli import second_opinions
 from plop_cli.cli.app import app
 from plop_cli.opinions.methods import METHODS, OF_WEIGHTS
 from plop_registry import Registry
-from small_models import byte_tokenizer, qwen2
+from small_models import qwen2
 
 Plop = Callable[..., Result]
-
-
-@pytest.fixture(scope="module")
-def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("opinions") / "tiny"
-    qwen2().save_pretrained(folder)
-    byte_tokenizer().save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture

@@ -15,18 +15,14 @@ import pytest
 from plop_cli import PlopError
 from plop_cli.processes import ALONE, Group
 from plop_registry import Registry
-from small_models import byte_tokenizer, qwen2
 
 BOUND = 120
 """Seconds within which everything here must be over, however slow the machine."""
 
 
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("distributed") / "tiny"
-    qwen2().save_pretrained(folder)
-    byte_tokenizer().save_pretrained(folder)
-    return folder
+@pytest.fixture(scope="session")
+def tiny(saved: Path) -> Path:
+    return saved
 
 
 @pytest.fixture
