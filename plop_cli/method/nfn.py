@@ -73,12 +73,12 @@ def span(Wu: Tensor) -> int:
     output is from the span of those before it. Outputs that are independent in some coordinates are so in all.
     """
     some = Wu[:, : 4 * len(Wu)]
-    gram = some @ some.mT
+    gram = (some @ some.mT).cpu()  # which has all of linear algebra, as MPS has not
     factor, failed = torch.linalg.cholesky_ex(gram)
     apart, squares = factor.diagonal().tolist(), gram.diagonal().tolist()
     if apart and not failed and min(apart) > 0.05 * math.sqrt(max(squares)):
         return len(Wu)
-    values = torch.linalg.svdvals(Wu.nan_to_num(0.0, 0.0, 0.0))
+    values = torch.linalg.svdvals(Wu.cpu().nan_to_num(0.0, 0.0, 0.0))
     return int((values > 1e-5 * values.max()).sum()) if len(values) else 0
 
 
