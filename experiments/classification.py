@@ -20,7 +20,7 @@ import torch
 from torch.nn.functional import cross_entropy
 from transformers import AutoModelForSequenceClassification
 
-from experiments.shared.data import called, load_model, needed, rows
+from experiments.shared.data import called, load_model, needed, rows, training_dtype
 from experiments.shared.markdown import command, figure, section, show, table
 from experiments.shared.placements import apart, described, labelled, matched
 from experiments.shared.program import Results, main
@@ -53,10 +53,10 @@ class Classifier:
     """A model with a new head for three classes."""
 
     def __init__(self, size: Size, model: str) -> None:
-        language, self.tokenizer = load_model(model, "bfloat16")
+        language, self.tokenizer = load_model(model, training_dtype())
         language.config.num_labels, language.config.pad_token_id = 3, self.tokenizer.pad_token_id
         torch.manual_seed(0)  # one head for all placements and seeds
-        headed = AutoModelForSequenceClassification.from_config(language.config, dtype=torch.bfloat16)
+        headed = AutoModelForSequenceClassification.from_config(language.config, dtype=language.dtype)
         self.model = headed.to(language.device).eval()
         self.model.base_model.load_state_dict(language.base_model.state_dict())
         body = f"{self.model.base_model_prefix}."
@@ -87,7 +87,8 @@ class Classifier:
     def _logits(self, cases: Sequence[Case]) -> torch.Tensor:
         options = {"padding": True, "truncation": True, "max_length": self.size.longest, "return_tensors": "pt"}
         inputs = self.tokenizer([_text(case) for case in cases], **options).to(self.model.device)
-        with torch.autocast(self.model.device.type, torch.bfloat16):
+        half = self.model.dtype == torch.bfloat16
+        with torch.autocast(self.model.device.type, torch.bfloat16, enabled=half):
             logits: torch.Tensor = self.model(**inputs).logits
         return logits.float()
 

@@ -16,7 +16,7 @@ from typing import Any
 import altair as alt
 from datasets import Dataset
 
-from experiments.shared.data import Pair, called, gsm8k, load_model, needed, pairs_of
+from experiments.shared.data import Pair, called, gsm8k, load_model, needed, pairs_of, training_dtype
 from experiments.shared.markdown import command, figure, section, show, table
 from experiments.shared.placements import apart, described, labelled, matched
 from experiments.shared.program import Results, main
@@ -122,7 +122,7 @@ def rewards(model: Any, tokenizer: Any, placement: Placement, data: Dataset, see
 
 def run(*, quick: bool, seeds: Sequence[int], data: Sequence[Path], model: str, size: Size) -> Results:
     """PLoP, PLoP⁻¹, attention and MLP, equally large."""
-    network, tokenizer = load_model(model, "bfloat16")
+    network, tokenizer = load_model(model, training_dtype())
     pairs = gsm8k("train", data)
     short = [pair for pair in pairs if len(tokenizer.tokenize(pair["question"])) <= size.longest]
     needed(len(short), 1, f"questions of at most {size.longest} tokens")

@@ -82,6 +82,7 @@ def claims(results: Results) -> dict[str, Found]:
 
 def tell(results: Results) -> str:
     setting, group, equal = results["setting"], results["matched"], results["equal_rank"]
+    dtype = setting.get("dtype", "bfloat16")
     tested, others = setting["test"], [name for name in group if name != PLOP]
     paper, beyond = _differences(results)
     more = {
@@ -99,7 +100,7 @@ By test loss, what the paper compares: {verdict(paper)} What it does not compare
 **Claimed** (Tables 1 and 2, in accuracy): at equal parameters PLoP is slightly ahead of MLP; at equal rank it beats
 PLoP⁻¹ and, clearly, attention, and adapters everywhere, with 1.5 to 1.8 times MLP's parameters, are no better.
 
-**Done:** {called(results)} in bfloat16, LoRA (α = 2r, float32) on question → answer pairs of {pairs_of(results)}
+**Done:** {called(results)} in {dtype}, LoRA (α = 2r, float32) on question → answer pairs of {pairs_of(results)}
 without calculator notes, of at most {setting["longest"]} tokens ({setting["pairs"]} to draw from); {setting["steps"]}
 steps of AdamW with {setting["batch"]} pairs, 10 % warmup and a cosine; loss on the answer's tokens. Learning rates
 {tried(setting, group)} for each placement, chosen on the first seed by {setting["validation"]} validation pairs;

@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from peft.helpers import disable_input_dtype_casting
 
-from experiments.shared.data import gsm8k, last_number, load_model, needed
+from experiments.shared.data import gsm8k, last_number, load_model, needed, training_dtype
 from experiments.shared.placements import described
 from experiments.shared.program import results_of
 from plop_cli import NFNScores, Placement, score
@@ -84,7 +84,8 @@ class Bench:
         self.size = size
         self.kept = results_of("runs", model, ".jsonl") if keep else None
         self.revision = identify(model).revision
-        self.model, self.tokenizer = load_model(model, "bfloat16")
+        self.dtype = training_dtype()
+        self.model, self.tokenizer = load_model(model, self.dtype)
         if self.model.device.type == "cpu":
             self.model.set_attn_implementation("eager")  # has the fastest backward pass for short texts in bfloat16
         self.questions = [pair["question"] for pair in gsm8k("train", data)[: self.size.scored]]
@@ -101,7 +102,12 @@ class Bench:
 
     def setting(self) -> dict[str, Any]:
         """What the results should say about how they were made."""
-        return {**asdict(self.size), "pairs": len(self.train), "nfn": {t.type: t.nfn for t in self.scores.types}}
+        return {
+            **asdict(self.size),
+            "dtype": self.dtype,
+            "pairs": len(self.train),
+            "nfn": {t.type: t.nfn for t in self.scores.types},
+        }
 
     def tuned(self, placement: Placement, seeds: Sequence[int]) -> list[Run]:
         """A run for each seed, at the learning rate with the lowest validation loss for the first seed."""
@@ -147,7 +153,8 @@ class Bench:
             pairs = [(list(example.ids), example.counts.index(True)) for example in group]
             questions = {"input_ids": [ids[:start] for ids, start in pairs]}
             asked = self.tokenizer.pad(questions, padding_side="left", return_tensors="pt").to(self.model.device)
-            with torch.autocast(self.model.device.type, torch.bfloat16), disable_input_dtype_casting(self.model):
+            half = torch.autocast(self.model.device.type, torch.bfloat16, enabled=self.dtype == "bfloat16")
+            with half, disable_input_dtype_casting(self.model):
                 ids = self.model.generate(**asked, max_new_tokens=96, do_sample=False)
             written, answers = (
                 map(last_number, self.tokenizer.batch_decode(tokens, skip_special_tokens=True))
@@ -178,7 +185,8 @@ class Bench:
         size = {name: value for name, value in asdict(self.size).items() if name not in ("rates", "scored")}
         texts = [example.ids for example in (*self.train, *self.validation, *self.test)]
         adapters = [sorted(placement.matched_modules), placement.rank, placement.alpha]
-        what = [self.revision, adapters, rate, seed, size, texts]
+        dtype = [] if self.dtype == "bfloat16" else [self.dtype]
+        what = [self.revision, adapters, rate, seed, size, texts, *dtype]
         return hashlib.sha256(json.dumps(what).encode()).hexdigest()[:16]
 
 
