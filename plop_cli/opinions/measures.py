@@ -75,8 +75,13 @@ def alpha(S: Spectrum, shape: tuple[int, int]) -> float:
     on each tail the fit is by maximum likelihood.
     """
     logs, slopes = _tails(S)
-    distances = [_distance(logs[start:], slope) for start, slope in enumerate(slopes)]
-    return float(slopes[int(np.argmin(distances))])
+    least = _least_distances(logs, slopes)
+    found = (math.inf, 0)
+    for start in np.argsort(least):  # the first that cannot be better is followed by such alone
+        if least[start] > found[0]:
+            break
+        found = min(found, (_distance(logs[start:], slopes[start]), int(start)))
+    return float(slopes[found[1]])
 
 
 def hill(S: Spectrum, shape: tuple[int, int]) -> float:
@@ -109,6 +114,16 @@ def _distance(logs: Spectrum, slope: float) -> float:
         return 1.0
     fitted = -np.expm1((1 - slope) * (logs - logs[0]))
     return float(np.abs(fitted - np.arange(len(logs)) / len(logs)).max())
+
+
+def _least_distances(logs: Spectrum, slopes: Spectrum) -> Spectrum:
+    """For each tail, what its distance is at least: the largest gap at some of its eigenvalues, a sixteenth of them."""
+    starts, some = np.arange(len(slopes))[:, None], np.arange(0, len(logs), 16)
+    there, finite = some >= starts, np.isfinite(slopes)
+    above = np.where(there, logs[some] - logs[starts], 0.0)
+    fitted = -np.expm1((1 - np.where(finite, slopes, 1.0))[:, None] * above)
+    gaps = np.where(there, np.abs(fitted - (some - starts) / (len(logs) - starts)), 0.0)
+    return np.where(finite, gaps.max(axis=1) - 1e-12, 1.0)  # less what rounding can be
 
 
 _MEASURES: dict[str, Callable[[Spectrum, tuple[int, int]], float]] = {

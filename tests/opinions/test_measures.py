@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from plop_cli.opinions import measures
 from plop_cli.opinions.measures import Unsaid, alpha, hill, of_spectrum
 from plop_cli.opinions.methods import OF_WEIGHTS
 from plop_cli.opinions.spectra import singular_values
@@ -71,6 +72,25 @@ def test_the_tail_begins_where_the_power_law_does() -> None:
     """Half of the eigenvalues lie in a bulk below; with it the exponent would be another."""
     S = np.concatenate([pareto(3.0), np.linspace(1.0, 0.3, 4000)])
     assert alpha(S, (1, 1)) == pytest.approx(3.0, rel=0.05)
+
+
+@pytest.mark.parametrize("kind", ["normal", "pareto", "matrix", "ties", "flat"])
+def test_the_tail_is_the_best_of_all(kind: str) -> None:
+    """Though not all are fitted to the end."""
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        number = int(rng.integers(60, 400))
+        drawn = {
+            "normal": lambda: np.abs(rng.normal(size=number)),  # noqa: B023
+            "pareto": lambda: rng.pareto(2, number),  # noqa: B023
+            "matrix": lambda: np.linalg.svd(rng.normal(size=(number, number + 50)), compute_uv=False),  # noqa: B023
+            "ties": lambda: np.round(rng.pareto(1.5, number), 1),  # noqa: B023
+            "flat": lambda: np.ones(number),  # noqa: B023
+        }[kind]
+        S = 10 * np.sort(drawn() + 0.1)[::-1]
+        logs, slopes = measures._tails(S)
+        distances = [measures._distance(logs[start:], slope) for start, slope in enumerate(slopes)]
+        assert alpha(S, (1, 1)) == slopes[int(np.argmin(distances))]
 
 
 @pytest.mark.parametrize(
