@@ -69,11 +69,11 @@ def dequantize(data: Tensor, kind: Any, dtype: torch.dtype = torch.float32) -> n
         out[start:end] = torch.from_numpy(np.asarray(some(data.rows(start, end), kind)).reshape(end - start, -1))
 
     step = max(1, _AT_ONCE // data.shape[0])
-    if data.n_rows <= step:
+    if len(starts := range(0, data.n_rows, step)) == 1:
         fill(0)
     else:
         with _one_thread(), ThreadPoolExecutor(os.cpu_count()) as pool:
-            list(pool.map(fill, range(0, data.n_rows, step)))
+            list(pool.map(fill, starts))
     return (out.view(torch.uint16) if rounded else out).numpy().reshape(data.shape[::-1]).view(_Fresh)
 
 

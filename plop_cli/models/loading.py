@@ -36,6 +36,7 @@ _NO_ADAPTER = {"adapter_kwargs": {"subfolder": "no-adapter"}}
 
 _MANY_TIMES = 4
 """A head that the files lack, or a table that they leave out, makes less of a difference."""
+
 _FULL = os.strerror(errno.ENOSPC)
 """What is said where a disk is full: safetensors has no number for it."""
 

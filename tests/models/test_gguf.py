@@ -99,6 +99,16 @@ def test_dequantizing_gives_the_same_bits(kind: gguf.GGMLQuantizationType, tmp_p
         assert torch.equal(rounded.nan_to_num(), expected.nan_to_num())
 
 
+@pytest.mark.parametrize("number", [0, 1, 70])
+def test_in_pieces_or_in_none_they_are_the_same(number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kind = gguf.GGMLQuantizationType.Q5_1
+    rows = np.random.default_rng(0).integers(0, 60, (number, 24 * 4), dtype=np.uint8)
+    monkeypatch.setattr("plop_cli.models.gguf_weights._AT_ONCE", 300)  # two rows at a time
+    ours = dequantize(stored(tmp_path / "blocks", rows, kind), kind)
+    assert ours.shape == (number, 128)
+    assert number == 0 or np.array_equal(ours, gguf.dequantize(rows, kind))
+
+
 def test_rounded_weights_can_be_moved_about_but_not_computed_with(tmp_path: Path) -> None:
     kind = gguf.GGMLQuantizationType.Q8_0
     rows = np.random.default_rng(0).integers(0, 60, (6, 34), dtype=np.uint8)

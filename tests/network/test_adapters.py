@@ -17,7 +17,7 @@ from plop_cli.cli.app import app
 from plop_cli.models.loading import load
 from plop_cli.models.options import Loading
 from plop_cli.models.source import identify
-from small_models import byte_tokenizer, qwen2
+from small_models import byte_tokenizer
 
 TEXTS = ["Half of 12 is 6, and half of 6 is 3.", "Why?", "A train leaves at noon."]
 
@@ -25,11 +25,8 @@ peft = pytest.importorskip("peft", reason="pip install 'plop-cli[peft]' is missi
 
 
 @pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("adapters") / "tiny"
-    qwen2().save_pretrained(folder)
-    byte_tokenizer().save_pretrained(folder)
-    return folder
+def base(saved: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return Path(shutil.copytree(saved, tmp_path_factory.mktemp("adapters") / "tiny"))
 
 
 def trained(base: Path, folder: Path, seed: int = 0) -> Path:

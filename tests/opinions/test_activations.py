@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from collections import defaultdict
 from pathlib import Path
 from statistics import fmean
@@ -268,10 +269,8 @@ def test_conv1d_has_inputs_as_others_have() -> None:
 
 
 @pytest.fixture
-def tiny(tmp_path: Path) -> Path:
-    qwen2().save_pretrained(tmp_path / "tiny")
-    byte_tokenizer().save_pretrained(tmp_path / "tiny")
-    return tmp_path / "tiny"
+def tiny(saved: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(saved, tmp_path / "tiny"))
 
 
 def plop(*words: object) -> Result:
