@@ -10,10 +10,9 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
-from functools import partial
-from itertools import cycle
+from itertools import chain
 from pathlib import Path
 from threading import Event
 from typing import Any, NamedTuple
@@ -27,7 +26,7 @@ from plop_cli.progress import says
 SUFFIX = "-b3"
 """What a revision by BLAKE3 ends in, so that it is told from one by SHA-256, as plop made them before, and a commit."""
 
-_BLOCK = 1 << 22
+_BLOCK = 1 << 20  # read and hashed while it is in a core's cache
 
 Stamp = list[int]
 """Size, times of change and inode of a file: another one, and it may hold something else."""
@@ -39,10 +38,12 @@ class _Way(NamedTuple):
     memory: str
     new: Callable[[], Any]
     suffix: str
+    part: int | None
+    """Bytes that are hashed by themselves; None: a file is hashed as a whole."""
 
 
-_BLAKE3 = _Way("blake3.json", partial(blake3, max_threads=blake3.AUTO), SUFFIX)
-_SHA256 = _Way("stamps.json", hashlib.sha256, "")  # not hashes.json, which the first versions would misread
+_BLAKE3 = _Way("parts.json", blake3, SUFFIX, part=1 << 26)
+_SHA256 = _Way("stamps.json", hashlib.sha256, "", part=None)  # not hashes.json, which the first versions would misread
 
 _way = ContextVar("way", default=_BLAKE3)
 
@@ -78,7 +79,7 @@ def hash_files(files: Iterable[Path], root: Path) -> str:
     paths = {file: str(file.resolve()) for file in stamps}
     new = [file for file, path in paths.items() if known.get(path, [])[:-1] != stamps[file]]
     if new:
-        hashes = zip(new, _hashed(new, sum(stamps[file][0] for file in new), way), strict=True)
+        hashes = zip(new, _hashed(new, [stamps[file][0] for file in new], way), strict=True)
         check_unchanged({file: stamps[file] for file in new})
         known |= {paths[file]: [*stamps[file], digest] for file, digest in hashes}
         _remember(memory, known)
@@ -98,34 +99,42 @@ def check_unchanged(stamps: Mapping[Path, Stamp]) -> None:
             raise PlopError(f"{file} was changed while it was read; run this again once it is written")
 
 
-def _hashed(files: Sequence[Path], size: int, way: _Way) -> list[str]:
-    """The hash of each file's content: of a block while the next one is read.
+def _hashed(files: Sequence[Path], sizes: Sequence[int], way: _Way) -> list[str]:
+    """The hash of each file's content: of the hashes of its parts where it has several, which all cores take in turn.
 
-    A file that is cut short meanwhile is no crash, as it were in a memory map.
+    A file that vanishes or is cut short meanwhile is no crash, as it were in a memory map; its stamp tells.
     """
-    done, stopped = dict.fromkeys(files, 0), Event()
+    parts = [range(0, max(size, 1), way.part or max(size, 1)) for size in sizes]
+    done, stopped = [0] * len(files), Event()
 
-    def hashed(file: Path) -> str:
-        digest, blocks = way.new(), cycle([bytearray(_BLOCK), bytearray(_BLOCK)])
-        with file.open("rb", buffering=0) as stream, ThreadPoolExecutor(1) as ahead:
-            block = next(blocks)
-            reading = ahead.submit(stream.readinto, block)
-            while not stopped.is_set() and (read := reading.result()):
-                full, block = block, next(blocks)
-                reading = ahead.submit(stream.readinto, block)
-                digest.update(memoryview(full)[:read])
-                done[file] += read
-        return str(digest.hexdigest())
+    def hashed(number: int, start: int) -> Any:
+        digest, left = way.new(), parts[number].step
+        block = memoryview(bytearray(min(_BLOCK, left)))
+        with suppress(FileNotFoundError), files[number].open("rb", buffering=0) as stream:
+            stream.seek(start)
+            while left and not stopped.is_set() and (read := stream.readinto(block[:left])):
+                digest.update(block[:read])
+                left -= read
+                done[number] += read  # of threads at once: what is lost is a moment's progress
+        return digest
 
     what = files[0].name if len(files) == 1 else files[0].parent.name
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        running = [pool.submit(hashed, file) for file in files]
+        running = [[pool.submit(hashed, number, start) for start in starts] for number, starts in enumerate(parts)]
         try:
-            while wait(running, timeout=0.1).not_done:
-                says(f"hashing {what}", sum(done.values()), size, "bytes")
+            while wait(chain(*running), timeout=0.1).not_done:
+                says(f"hashing {what}", sum(done), sum(sizes), "bytes")
         finally:
             stopped.set()  # where Ctrl-C ended the waiting
-    return [each.result() for each in running]
+    return [_joined([each.result() for each in of_file], way) for of_file in running]
+
+
+def _joined(digests: Sequence[Any], way: _Way) -> str:
+    if len(digests) == 1:
+        return str(digests[0].hexdigest())
+    whole = way.new()
+    whole.update(b"".join(digest.digest() for digest in digests))
+    return str(whole.hexdigest())
 
 
 def _remembered(memory: Path) -> dict[str, list[Any]]:

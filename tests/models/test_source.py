@@ -76,6 +76,23 @@ def test_hashes_are_computed_once_and_again_after_a_change(copy: Path, monkeypat
     assert identify(str(copy)).revision != revision
 
 
+def test_a_large_file_is_hashed_by_parts_of_64_mib_that_all_cores_take(tmp_path: Path) -> None:
+    part, large = 1 << 26, tmp_path / "large"
+    with large.open("wb") as stream:
+        for number in range(3):
+            stream.seek(number * part)
+            stream.write(bytes([number]) * 1000)
+    assert large.stat().st_size == 2 * part + 1000
+    content = memoryview(large.read_bytes())
+    parts = [blake3(content[start : start + part]).digest() for start in range(0, len(content), part)]
+    line = f"large\0{blake3(b''.join(parts)).hexdigest()}\n"
+    assert fingerprints.hash_files([large], tmp_path) == blake3(line.encode()).hexdigest() + fingerprints.SUFFIX
+    exact = tmp_path / "exact"
+    exact.write_bytes(content[:part])
+    line = f"exact\0{parts[0].hex()}\n"
+    assert fingerprints.hash_files([exact], tmp_path) == blake3(line.encode()).hexdigest() + fingerprints.SUFFIX
+
+
 def test_a_file_is_hashed_as_blake3_has_it_and_older_versions_memory_is_left_alone(tmp_path: Path) -> None:
     """With more than one block, and beside an empty file."""
     (tmp_path / "cache" / "plop").mkdir(parents=True)
@@ -89,7 +106,7 @@ def test_a_file_is_hashed_as_blake3_has_it_and_older_versions_memory_is_left_alo
     assert (tmp_path / "cache" / "plop" / "stamps.json").read_text() == "{}"
 
 
-@pytest.mark.parametrize("change", ["grows", "is cut short", "is replaced", "vanishes"])
+@pytest.mark.parametrize("change", ["grows", "is cut short", "is replaced", "vanishes", "vanished"])
 def test_a_file_that_is_changed_while_it_is_hashed_is_said(
     copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str
 ) -> None:
@@ -97,6 +114,9 @@ def test_a_file_that_is_changed_while_it_is_hashed_is_said(
     hashed = fingerprints._hashed
 
     def changing(*given: Any) -> list[str]:
+        if change == "vanished":
+            weights.unlink()
+            return hashed(*given)
         found = hashed(*given)
         content = weights.read_bytes()
         if change == "is replaced":
