@@ -27,7 +27,8 @@ from plop_cli import score
 from plop_cli.models.memory import keep_freed
 from plop_cli.network.experts import observable, observing
 from plop_cli.network.forward import forward
-from plop_cli.scoring.batches import batches, default_budget, tokenize
+from plop_cli.scoring.batches import batches, default_budget
+from plop_cli.scoring.tokens import tokenize
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "support"))
 from small_models import byte_tokenizer

@@ -28,7 +28,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from plop_cli import score
 from plop_cli.models.memory import keep_freed
 from plop_cli.models.pretrained import pretrained
-from plop_cli.scoring.batches import batches, default_budget, tokenize
+from plop_cli.scoring.batches import batches, default_budget
+from plop_cli.scoring.tokens import tokenize
 
 HERE = Path(__file__).parent
 GSM8K = HERE.parent.parent / "shared" / "data" / "gsm8k_train_200.jsonl"

@@ -130,7 +130,7 @@ def _score(jobs: Sequence[Job], registry: Registry, join: Callable[[], Group], a
     """The cells of jobs of one model, which is loaded once."""
     says("importing torch and transformers")
     from plop_cli.models.loading import load
-    from plop_cli.scoring.batches import RefusedText
+    from plop_cli.scoring.tokens import RefusedText
 
     source, loading = jobs[0].source, jobs[0].loading
     try:

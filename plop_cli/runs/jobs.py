@@ -19,7 +19,7 @@ from plop_cli.texts.text import text_ids
 from plop_registry import Registry, RegistryError, Run
 
 if TYPE_CHECKING:
-    from plop_cli.scoring.batches import On
+    from plop_cli.scoring.tokens import On
 
 
 @dataclass(frozen=True)

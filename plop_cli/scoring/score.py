@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -29,7 +30,7 @@ from plop_cli.network.parts import in_parts
 from plop_cli.opinions.activations import Unasked, Watcher
 from plop_cli.placement.refused import left_out, refused, trainable
 from plop_cli.processes import ALONE, Group
-from plop_cli.scoring.batches import Batch, On, Tokens, batches, default_budget, tokenize
+from plop_cli.scoring.batches import Batch, batches, default_budget
 from plop_cli.scoring.fitting import Fitting
 from plop_cli.scoring.measurement import measured, summarize
 from plop_cli.scoring.meter import Meter, columns_of_parts
@@ -37,6 +38,7 @@ from plop_cli.scoring.own_forward import input_sizes
 from plop_cli.scoring.probes import Operators
 from plop_cli.scoring.scores import Course, NFNScores
 from plop_cli.scoring.settings import settings
+from plop_cli.scoring.tokens import On, Tokens, tokenized
 from plop_cli.texts.text import Text
 from plop_registry import Skipped
 
@@ -128,7 +130,6 @@ def _scored(
     started = time.perf_counter()
     modules, skipped = linear_modules(model, include)
     _check(model, modules, skipped, max_length, on)
-    tokens = tokenize(tokenizer, texts, max_length=max_length, chat=chat, on=on, skip_bad=skip_bad)
     untrainable = refused(type(model).__name__, sorted({module.type for module in modules}))
     rule = trainable(rule, type(model).__name__, untrainable)
     device, dtype = execution_device(modules[0].module), _dtype(model)
@@ -138,19 +139,22 @@ def _scored(
     budget = batch_tokens or default_budget(device, width=_width(modules) if is_offloaded(model) else 0)
     watcher = Watcher(model, modules) if opinions else Unasked()
     texts_pass = _Pass(forward(model, include), meter, watcher, device, budget, tokenizer.pad_token_id, group, progress)
-    texts_pass.deal(tokens, [end for end, _ in ends])
-    with evaluating(model), counted_reads(model) as read:
+    how: dict[str, Any] = {"max_length": max_length, "chat": chat, "on": on, "skip_bad": skip_bad}
+    with tokenized(tokenizer, texts, ends[0][0], **how) as tokens_of, evaluating(model), counted_reads(model) as read:
+        first = next(filter(None, tokens_of(ends[0][0]).ids))
         with group.together():  # the denominator of NFN: what comes out of a random input
-            sizes = input_sizes(modules, lambda: texts_pass.run_alone(next(filter(None, tokens.ids))))
+            sizes = input_sizes(modules, lambda: texts_pass.run_alone(first))
             probed = Operators(modules, dtype, seed=seed, sizes=sizes)
         with probed.at_first_forwards(), meter.watching(modules, probed.biases), watcher.watching():
             for end, enough in ends:
+                texts_pass.deal(tokens_of(end), [end for end, _ in ends])
                 totals, misfits = texts_pass.up_to(end)
                 measure = measured(modules, probed.of(totals[2]), totals, misfits, texts[:end])
                 kept = [modules[column] for column in measure.fit.kept]
                 decided = sure([m.type for m in kept], measure.matrix, rule, seed=seed) if until else 0.0
                 if decided >= enough:
                     break
+        tokens = tokens_of(len(texts))  # whatever they hold: what is bad is refused wherever it stands
 
     if not kept:
         raise PlopError(f"no module has a score: {'; '.join(map(str, measure.fit.left_out[:3]))}")
@@ -227,12 +231,11 @@ class _Pass:
         self.fitting = Fitting(self._step)
 
     def deal(self, tokens: Tokens, ends: Sequence[int]) -> None:
-        """Take this process's share of the texts up to each of the `ends`."""
-        if not tokens.number(ends[-1]):
-            raise PlopError("no text holds a token to score; give texts that are not empty")
+        """Take this process's share of the texts up to each of the `ends` that they reach."""
         self._answers = tokens.answers
         for end in ends:
-            self._ids += self._group.shard(tokens.ids[len(self._ids) : end])
+            if end <= len(tokens.ids):
+                self._ids += self._group.shard(tokens.ids[len(self._ids) : end])
 
     def run_alone(self, ids: list[int]) -> None:
         """One text, for what hooks of others see of it."""

@@ -24,7 +24,8 @@ from plop_cli.opinions.activations import EVERY, RANK, Watcher
 from plop_cli.opinions.ordering import ordering
 from plop_cli.opinions.sketch import WIDTH, Sketch, explained
 from plop_cli.processes import ALONE, Group
-from plop_cli.scoring.batches import batches, tokenize
+from plop_cli.scoring.batches import batches
+from plop_cli.scoring.tokens import tokenize
 from plop_registry import Opinion, Registry
 from real_model import sample_texts, smollm2
 from small_models import Toy, byte_tokenizer, gaussian, gpt2, numbers, qwen2

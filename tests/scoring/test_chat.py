@@ -11,7 +11,7 @@ import real_model
 import small_models
 from plop_cli import PlopError, score
 from plop_cli.scoring import chat
-from plop_cli.scoring.batches import RefusedText, tokenize
+from plop_cli.scoring.tokens import RefusedText, tokenize
 from plop_cli.texts.text import Answered, Conversation, Message
 
 TURNS = "{% for turn in messages %}<{{ turn.role }}>{{ turn.content }}{% endfor %}"
