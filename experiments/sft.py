@@ -48,7 +48,8 @@ def right(outcome: dict[str, Any], tested: int) -> list[float]:
 
 
 def rows(group: dict[str, Any], tested: int) -> list[dict[str, object]]:
-    """The placements of a group, lowest loss first."""
+    """The placements of a group, lowest loss first; the answers where all were asked for them."""
+    solved = all("solved" in run for outcome in group.values() for run in outcome["runs"])
     return [
         {
             "placement": labelled(name, outcome["types"]),
@@ -58,7 +59,7 @@ def rows(group: dict[str, Any], tested: int) -> list[dict[str, object]]:
             "train loss": show([run["train"] for run in outcome["runs"]]),
             "test loss": show(losses(outcome)),
             "PLoP is lower by": "" if name == PLOP else show(less(group[PLOP], outcome)[0]),
-            **({"answers right": show(right(outcome, tested))} if "solved" in outcome["runs"][0] else {}),
+            **({"answers right": show(right(outcome, tested))} if solved else {}),
         }
         for name, outcome in sorted(group.items(), key=lambda item: sum(losses(item[1])))
     ]
@@ -107,8 +108,8 @@ steps of AdamW with {setting["batch"]} pairs, 10 % warmup and a cosine; loss on 
 {counted(len(results["seeds"]), "seed")} (the start, the pairs, their order); loss and answers (greedy, at most 96
 tokens, the last number counts) on {tested} test pairs, the same for all. Untrained, the loss is
 {results["untrained"]:.3f}, and {results["solved"]} of {tested} answers are right. Parameters are within {apart(group)}
-of each other. The paper trains on MetaMathQA for two epochs. Finished runs are kept in
-`experiments/results/runs.jsonl`, so the time below is that of the rest.
+of each other. The paper trains on MetaMathQA for two epochs. Finished runs are kept in `experiments/results/`, so the
+time below is that of the rest.
 
 {figure(results, "sft", "Test loss of each placement, every seed")}
 
