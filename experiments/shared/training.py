@@ -27,6 +27,7 @@ from experiments.shared.data import gsm8k, last_number, load_model, needed, trai
 from experiments.shared.placements import described
 from experiments.shared.program import results_of
 from plop_cli import NFNScores, Placement, score
+from plop_cli.models.fingerprints import formerly
 from plop_cli.models.source import DEMO, identify
 from plop_cli.network.randomness import same_randomness
 from plop_cli.racing.examples import Example
@@ -83,7 +84,8 @@ class Bench:
     def __init__(self, size: Size, *, model: str = DEMO, data: Sequence[Path] = (), keep: bool = True) -> None:
         self.size = size
         self.kept = results_of("runs", model, ".jsonl") if keep else None
-        self.revision = identify(model).revision
+        with formerly():  # a name that stays, however plop hashes next: kept runs are found by it
+            self.revision = identify(model).revision
         self.dtype = training_dtype()
         self.model, self.tokenizer = load_model(model, self.dtype)
         if self.model.device.type == "cpu":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -111,6 +112,8 @@ def score(
     scored = [cell for cell in cells if cell.run]
     if format is not Format.table:
         _print(scored, format, by=by.value, alone=alone)
+    if opinions and scored:
+        _say_where_opinions_are(scored[0])
     failed = [cell for cell in cells if cell.error]
     if failed:
         if len(failed) > 1 or scored:
@@ -137,6 +140,11 @@ def _say(cell: Cell, *, alone: bool) -> None:
         warn(warning)
     if cell.cached:
         remark(f"{cell.model} on {cell.task} is answered from the registry; --rescore scores anew")
+
+
+def _say_where_opinions_are(cell: Cell) -> None:
+    run = f" --run {cell.run.id[:8]}" if cell.run and cell.run.id else ""
+    remark(f"what EVA and ShortGPT say is kept with each run: plop recommend {quote(cell.model)}{run} --opinions")
 
 
 def _show(run: Run, *, by: str, nfn_map: bool) -> None:

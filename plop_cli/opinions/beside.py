@@ -24,6 +24,20 @@ class Said(NamedTuple):
     order: Ordering
     with_plop: Agreement | None
 
+    @property
+    def shared(self) -> str:
+        """How many of the types that it chooses PLoP chooses too, in words."""
+        if self.with_plop is None:
+            return ""
+        return f"{len(self.with_plop.shared)} of {len(self.order.chosen)}" if self.order.chosen else "–"
+
+    @property
+    def tau(self) -> str:
+        """Kendall's τ with PLoP's order, in words."""
+        if self.with_plop is None:
+            return ""
+        return "–" if self.with_plop.tau is None else f"{self.with_plop.tau:+.2f}".replace("-", "−")
+
 
 def beside(opinions: Sequence[Opinion], *, count: int | None = None, exclude: Collection[str] = ()) -> list[Said]:
     """Each opinion, compared to that of NFN if it is among them.

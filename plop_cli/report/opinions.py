@@ -93,15 +93,13 @@ def _named(opinion: Opinion) -> Opinion:
 
 
 def _row(said: Said, types: Sequence[str]) -> Row:
-    order, plop = said.order, said.with_plop
+    order = said.order
     last = max(1, len(order.types) - 1)
     places = {
         each.type: Place(at + 1, _value(each.value), each.type in order.chosen, round(at * (SHADES - 1) / last))
         for at, each in enumerate(order.types)
     }
-    tau = "" if plop is None else "–" if plop.tau is None else f"{plop.tau:+.2f}".replace("-", "−")
-    shared = "" if plop is None else f"{len(plop.shared)} of {len(order.chosen)}"
-    return Row(order.method.name, said.opinion.looks_at, tuple(map(places.get, types)), shared, tau)
+    return Row(order.method.name, said.opinion.looks_at, tuple(map(places.get, types)), said.shared, said.tau)
 
 
 def _value(value: float) -> str:

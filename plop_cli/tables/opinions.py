@@ -10,7 +10,6 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from plop_cli.opinions.beside import Said
-from plop_cli.opinions.ordering import Agreement
 from plop_cli.opinions.rules import own_choice
 from plop_cli.tables.fit import WIDE, Row, cut, drop, fitted, wrap
 from plop_cli.tables.plain import CHOSEN
@@ -25,8 +24,8 @@ def opinions_table(title: str, all_said: Sequence[Said], *, width: int = WIDE) -
             {
                 "method": each.order.method.name,
                 "types, first choice first": _types(each),
-                "shared": "" if each.with_plop is None else f"{len(each.with_plop.shared)} of {len(each.order.chosen)}",
-                "τ": "" if each.with_plop is None else _tau(each.with_plop),
+                "shared": each.shared,
+                "τ": each.tau,
                 "looks at": each.opinion.looks_at,
                 "took": f"{each.opinion.seconds:.1f} s",
             }
@@ -106,10 +105,6 @@ def _types(each: Said) -> str:
 def _short(value: float) -> str:
     """Three digits, all of those before the point."""
     return f"{value:,.0f}" if 1000 <= abs(value) < 1e9 else f"{value:.3g}"
-
-
-def _tau(with_plop: Agreement) -> str:
-    return "–" if with_plop.tau is None else f"{with_plop.tau:+.2f}"
 
 
 def _missing(all_said: Sequence[Said]) -> Iterator[str]:

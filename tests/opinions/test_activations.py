@@ -282,7 +282,9 @@ def test_they_are_kept_with_the_run_and_a_run_without_them_is_no_answer(tiny: Pa
     where = ["--registry", tmp_path / "registry.db"]
     command = ["score", tiny, "--task", "sample/math", "-n", "8", "--json", *where]
     bare = json.loads(plop(*command).stdout)
-    more = json.loads(plop(*command, "--opinions").stdout)
+    scored = plop(*command, "--opinions")
+    more = json.loads(scored.stdout)
+    assert f"plop recommend {tiny} --run {more['run_id'][:8]} --opinions" in scored.stderr
     again = json.loads(plop(*command, "--opinions").stdout)
     assert (more["cached"], again["cached"], again["run_id"]) == (False, True, more["run_id"])
     assert bare["modules"] == more["modules"]

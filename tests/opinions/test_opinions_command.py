@@ -113,6 +113,7 @@ def test_recommend_puts_others_beside_plop(plop: Plop, tiny: Path, words: Path) 
     shown = plop("recommend", tiny, "--task", words, "--opinions").stdout
     assert "Second opinions" in shown
     assert "Kendall's" in shown
+    assert "0 of 0" not in shown, "block influence, which is of layers, shares no types"
 
 
 @pytest.mark.parametrize(
