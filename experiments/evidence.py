@@ -43,11 +43,11 @@ INTRODUCTION = """# Evidence
 
 What the paper claims, and what came out when it was tried again with plop and real pretrained models, at a size that
 fits two CPU cores. `python -m experiments.evidence` makes this page of the results in `experiments/results/`; each
-section ends with the command that makes those, and `make evidence` runs all programs in their quick form. ± is a 95 %
-t-interval over seeds unless something else is said. A claim that did not hold is named in the first paragraph of its
-section. What was given as `--data` are the first pairs of GSM8K's training and test split; without it, and without
-files in the environment variable `GSM8K`, all come from the hub. A section without a model's name is of
-SmolLM2-135M-Instruct.
+section ends with the command that makes those and the time that it took, without trainings that were kept there from
+before; `make evidence` runs all programs in their quick form. ± is a 95 % t-interval over seeds unless something else
+is said. A claim that did not hold is named in the first paragraph of its section. What was given as `--data` are the
+first pairs of GSM8K's training and test split; without it, and without files in the environment variable `GSM8K`, all
+come from the hub. A section without a model's name is of SmolLM2-135M-Instruct.
 
 In doubt about your own model? The programs take it, your pairs, and a size worthy of your GPU, and print their section:
 `python -m experiments.sft --model org/model --data train.jsonl test.jsonl --set steps=1000 batch=16 longest=512`.

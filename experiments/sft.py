@@ -108,8 +108,7 @@ steps of AdamW with {setting["batch"]} pairs, 10 % warmup and a cosine; loss on 
 {counted(len(results["seeds"]), "seed")} (the start, the pairs, their order); loss and answers (greedy, at most 96
 tokens, the last number counts) on {tested} test pairs, the same for all. Untrained, the loss is
 {results["untrained"]:.3f}, and {results["solved"]} of {tested} answers are right. Parameters are within {apart(group)}
-of each other. The paper trains on MetaMathQA for two epochs. Finished runs are kept in `experiments/results/`, so the
-time below is that of the rest.
+of each other. The paper trains on MetaMathQA for two epochs.
 
 {figure(results, "sft", "Test loss of each placement, every seed")}
 
