@@ -92,12 +92,12 @@ def page() -> str:
     sections, titles = [], {}
     for name, by_model in everything.items():
         program = import_module(f"experiments.{name}")
-        for results in by_model.values():
+        for at, results in enumerate(by_model.values()):
             write_figures(program.draw(results), results)
             section = program.tell(results)
             titles[name] = section.partition("\n")[0].removeprefix("## ")
             if results.get("model", DEMO) != DEMO:
-                section = titled(section, called(results))
+                section = titled(section, called(results), below=at > 0)
             sections.append(section.replace("\n\n", f"\n\n{QUICK}", 1) if results["quick"] else section)
     full = {name: {m: r for m, r in by_model.items() if not r["quick"]} for name, by_model in everything.items()}
     return "\n".join([INTRODUCTION, summary(full, titles), *sections])

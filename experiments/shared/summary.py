@@ -46,10 +46,10 @@ _PREDICTORS = """Spearman's ρ of the gain of single types with what would have 
 over models with a 95 % interval (Fisher's z, random effects):"""
 
 
-def titled(text: str, model: str) -> str:
-    """A program's section as one below it, with the model in its heading."""
+def titled(text: str, model: str, *, below: bool) -> str:
+    """A program's section with the model in its heading; `below` the program's first."""
     heading, _, rest = text.partition("\n")
-    return f"#{heading}, {model}\n{rest}"
+    return f"{'#' * below}{heading}, {model}\n{rest}"
 
 
 def anchor(title: str) -> str:
