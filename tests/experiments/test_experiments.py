@@ -20,7 +20,7 @@ from experiments.shared import baselines, training
 from experiments.shared.data import gsm8k
 from experiments.shared.markdown import interval, show, table
 from experiments.shared.program import resized, results_of
-from experiments.shared.summary import anchor
+from experiments.shared.summary import anchor, titled
 from experiments.shared.verdicts import CANNOT, FAILED, HELD, judged, pooled
 from plop_cli import PlopError
 from plop_cli.report.vega import svg
@@ -96,6 +96,11 @@ def test_feature_norms_under_signsgd_follow_the_recursion_of_the_proof() -> None
     found = growth.sign_sgd(1024, seed=3)
     assert found["turned"] == 0
     assert found["recursion"] < 0.1
+
+
+def test_a_models_section_stands_below_its_programs_first() -> None:
+    assert titled("## Placement\n\ntext", "gemma", below=True) == "### Placement, gemma\n\ntext"
+    assert titled("## Placement\n\ntext", "gemma", below=False) == "## Placement, gemma\n\ntext"
 
 
 def test_what_families_disagree_in_widens_the_pooled_interval() -> None:
