@@ -96,6 +96,11 @@ def results_of(name: str, model: str, suffix: str) -> Path:
     return RESULTS / f"{stem(name, model)}{suffix}"
 
 
+def kept_runs(file: Path | None) -> list[dict[str, Any]]:
+    """The trainings that were kept there: `key`, `placement`, `run`, and `seconds` where that was written down."""
+    return [json.loads(line) for line in file.read_text().splitlines()] if file and file.exists() else []
+
+
 def stem(name: str, model: str) -> str:
     """What the files of a program, or of one of its figures, are called: with a model that is not the demo, its too."""
     return name if model == DEMO else f"{name}." + re.sub(r"[^\w.-]+", "--", model.strip("./"))

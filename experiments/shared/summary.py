@@ -12,7 +12,7 @@ from importlib import import_module
 from typing import Any
 
 from experiments.shared.markdown import section, table
-from experiments.shared.program import Results
+from experiments.shared.program import RESULTS, Results, kept_runs
 from experiments.shared.verdicts import Found, pooled
 
 Everything = Mapping[str, Mapping[str, Results]]
@@ -101,5 +101,10 @@ def _predictors(singles: Mapping[str, Results]) -> list[dict[str, Any]]:
 
 
 def _hours(everything: Everything) -> str:
+    """What all of it took."""
     seconds = sum(results["seconds"] for by_model in everything.values() for results in by_model.values())
-    return f"The programs took {seconds / 3600:.1f} hours, besides runs that were kept from before."
+    kept = [run for file in RESULTS.glob("runs*.jsonl") for run in kept_runs(file)]
+    timed = [run["seconds"] for run in kept if "seconds" in run]
+    told = f"the {len(timed)} that say how long took {sum(timed) / 3600:.1f} hours of a core"
+    before = f"{len(kept)} trainings are kept, most made before them, two at a time; {told}"
+    return f"The commands below took {seconds / 3600:.1f} hours. {before}."

@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -25,7 +26,7 @@ from peft.helpers import disable_input_dtype_casting
 
 from experiments.shared.data import gsm8k, last_number, load_model, needed, training_dtype
 from experiments.shared.placements import described
-from experiments.shared.program import results_of
+from experiments.shared.program import kept_runs, results_of
 from plop_cli import NFNScores, Placement, score
 from plop_cli.models.fingerprints import formerly
 from plop_cli.models.source import DEMO, identify
@@ -123,9 +124,10 @@ class Bench:
         `solve`: let the trained model answer the test questions too.
         """
         key = self._key(placement, rate, seed)
-        for kept in reversed(_read(self.kept)):
+        for kept in reversed(kept_runs(self.kept)):
             if kept["key"] == key and not (solve and kept["run"].get("solved") is None):
                 return Run(**kept["run"])
+        started = time.perf_counter()
         with self.trained(placement, rate=rate, seed=seed) as losses:
             held_out = self._measured(self.validation), self._measured(self.test)
             solved = self.solved() if solve else None
@@ -133,7 +135,8 @@ class Bench:
         if self.kept:
             name = f"{', '.join(sorted({module.type for module in placement.modules}))} r={placement.rank}"
             with self.kept.open("a") as file:
-                file.write(json.dumps({"key": key, "placement": name, "run": asdict(run)}) + "\n")
+                seconds = round(time.perf_counter() - started, 1)
+                file.write(json.dumps({"key": key, "placement": name, "run": asdict(run), "seconds": seconds}) + "\n")
         return run
 
     @contextmanager
@@ -196,7 +199,3 @@ def told(placement: Placement, runs: Sequence[Run]) -> dict[str, Any]:
     """What the results say about a placement and its runs; `pairs` is the mean loss of each test pair."""
     pairs = [round(fmean(losses), 4) for losses in zip(*(run.test for run in runs), strict=True)]
     return {**described(placement), "runs": [run.summary() for run in runs], "pairs": pairs}
-
-
-def _read(file: Path | None) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in file.read_text().splitlines()] if file and file.exists() else []

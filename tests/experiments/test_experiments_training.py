@@ -14,11 +14,16 @@ import pytest
 
 from experiments.evidence import PROGRAMS
 from experiments.grpo import answer_reward, format_reward
+from experiments.shared import program, training
 from experiments.shared.data import last_number, needed, rows
-from experiments.shared.training import Size
+from experiments.shared.training import QUICK, Bench, Size
 from experiments.shared.verdicts import spearman, verdict
-from plop_cli import PlopError
+from plop_cli import PlopError, recommend
+from plop_cli.models.fingerprints import formerly
+from plop_cli.models.source import DEMO, identify
 from plop_cli.racing.training import warm_cosine
+from races import write_rows
+from small_models import byte_tokenizer, qwen2
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -65,6 +70,31 @@ def test_rewards_are_for_each_tag_for_their_order_and_for_the_right_number() -> 
     whole, half, wrong = "<think>1+1</think> <solution>$2.</solution>", "<think>1+1 = 2", "</think><think>"
     assert format_reward([whole, half, wrong]) == [3, 0.5, 1]
     assert answer_reward([whole, half, "<solution>1,000</solution>"], ["2", "2", "1000"]) == [2, 0, 2]
+
+
+def test_a_training_that_was_kept_is_not_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pairs, model = tmp_path / "pairs.jsonl", tmp_path / "model"
+    write_rows(pairs, [{"question": f"{n} + {n} =", "answer": str(2 * n)} for n in range(40)])
+    qwen2().save_pretrained(model)
+    byte_tokenizer(eos_token="<pad>").save_pretrained(model)
+    monkeypatch.setattr(program, "RESULTS", tmp_path)
+    placements, runs = [], []
+    for trains in (True, False):  # the second, as another program would, finds all it needs
+        bench = Bench(QUICK, model=str(model), data=[pairs])
+        placements.append(recommend(bench.scores, model=bench.model, rank=2))
+        if not trains:
+            monkeypatch.setattr(training, "train", None)
+        runs.append(bench.run(placements[-1], rate=1e-3, seed=0))
+    assert runs[0] == runs[1]
+    (kept,) = program.kept_runs(bench.kept)
+    assert kept["seconds"] > 0
+    with pytest.raises(TypeError):
+        bench.run(placements[-1], rate=2e-3, seed=0)
+
+
+def test_the_demo_model_keeps_the_name_under_which_its_trainings_were_kept() -> None:
+    with formerly():
+        assert identify(DEMO).revision == "a2b9550e577fad3e989e4f517bd5d6c5d9829795c812c96f377dbb1d20bf503e"
 
 
 @pytest.mark.slow
