@@ -26,7 +26,7 @@ from plop_cli.errors import PlopError
 from plop_cli.files import check_new, write
 from plop_cli.models.options import Loading
 from plop_cli.models.source import identify
-from plop_cli.opinions.ordering import Ordering, ordering
+from plop_cli.opinions.ordering import Ordering
 from plop_cli.placement.placement import Placement
 from plop_cli.placement.recommend import StoredScores, recommend
 from plop_cli.report.page import render_html, render_markdown
@@ -34,7 +34,7 @@ from plop_cli.report.story import tell_stored
 from plop_cli.runs.grid import score_grid
 from plop_cli.runs.jobs import Request
 from plop_cli.runs.listing import Runs
-from plop_cli.runs.opinions import of_weights
+from plop_cli.runs.opinions import of_weights, said
 from plop_cli.runs.revisions import names_of
 from plop_cli.runs.selection import newest_first
 from plop_registry import Registry, Run
@@ -90,7 +90,8 @@ def second_opinions(
     """
     with _opened(registry) as store:
         source = names_of(model, identify(model, loading), loading, store)[0]
-        return {key: ordering(each) for key, each in of_weights(source, loading, store, anew=force).items()}
+        all_said, _ = said(of_weights(source, loading, store, anew=force))
+        return {each.order.method.key: each.order for each in all_said}
 
 
 def compare_runs(

@@ -40,16 +40,21 @@ def opinions(
     Example: [bold]plop opinions demo[/bold]
     """
     from plop_cli.models.source import identify
-    from plop_cli.opinions.beside import beside
-    from plop_cli.runs.opinions import of_weights
+    from plop_cli.placement.refused import left_out
+    from plop_cli.runs.opinions import of_weights, said
     from plop_cli.runs.revisions import names_of
-    from plop_cli.tables.opinions import opinions_document, opinions_rows, opinions_table
+    from plop_cli.tables.opinions import missing, opinions_document, opinions_rows, opinions_table
     from plop_registry import Registry
 
     with Registry(registry) as store:
         source = names_of(model, identify(model, loading), loading, store)[0]
         found = of_weights(source, loading, store, anew=anew, note=note)
-    all_said = beside(list(found.values()))
+    all_said, refused = said(found)
+    for name in refused:
+        note(left_out(name))
+    if format in (Format.csv, Format.jsonl, Format.md):
+        for sentence in missing(all_said):
+            note(sentence)
     emit(
         format,
         table=lambda width: opinions_table(f"{source}: second opinions", all_said, width=width),

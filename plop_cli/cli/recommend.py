@@ -141,6 +141,7 @@ def recommend(
     from plop_cli.placement.recommend import rule_of
     from plop_cli.runs import anatomies
     from plop_cli.runs.jobs import Request
+    from plop_cli.runs.opinions import ADAPTED
     from plop_cli.runs.revisions import names_of
     from plop_registry import Registry
 
@@ -161,6 +162,8 @@ def recommend(
     source = _source(model, loading, only_config=bool(targets))
     with Registry(registry) as store:
         source = names_of(model, source, loading, store)[0]
+        if opinions and source.adapter_hash:
+            raise PlopError(ADAPTED)
         body = anatomies.anatomy_of(source, loading, store)
         rule = rule_of(sorted({module.type for module in body.modules}), architecture=body.architecture, **wanted)
         request = Request(**scoring, loading=loading, until=confidence, rule=rule, opinions=opinions)
@@ -240,5 +243,5 @@ def _beside(
     from plop_cli.runs.opinions import of_runs, of_weights
 
     runs = [registry.get(each.run.id) for each in scores]
-    opinions = of_runs(runs, of_weights(source, loading, registry, note=note), source, registry)
+    opinions = of_runs(runs, of_weights(source, loading, registry, note=note), source, loading, registry)
     return beside(opinions, count=len(placement.choice.chosen), exclude={*exclude, *placement.left_out})

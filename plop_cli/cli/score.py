@@ -143,6 +143,8 @@ def _say(cell: Cell, *, alone: bool) -> None:
 
 
 def _say_where_opinions_are(cell: Cell) -> None:
+    if cell.run and cell.run.settings.get("adapter"):
+        return
     run = f" --run {cell.run.id[:8]}" if cell.run and cell.run.id else ""
     remark(f"what EVA and ShortGPT say is kept with each run: plop recommend {quote(cell.model)}{run} --opinions")
 

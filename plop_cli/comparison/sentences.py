@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 
 from plop_cli.comparison.values import Column, Comparison
 from plop_cli.method.choice import SETTLED
@@ -113,10 +113,12 @@ def notes(columns: Sequence[Column], by: str) -> Iterator[str]:
             yield f"not the same {what}: " + "; ".join(f"{value} in {listed(names)}" for value, names in groups.items())
 
 
-def types_lacking(columns: Sequence[Column]) -> Iterator[str]:
+def types_lacking(
+    columns: Sequence[Column], has: Callable[[Column], Collection[str]] = lambda column: column.scores
+) -> Iterator[str]:
     """Which types not all of the runs have."""
     types = dict.fromkeys(type for column in columns for type in column.scores)
-    lacking = {type: tuple(column.name for column in columns if type not in column.scores) for type in types}
+    lacking = {type: tuple(column.name for column in columns if type not in has(column)) for type in types}
     for without in dict.fromkeys(filter(None, lacking.values())):
         yield f"{listed([type for type in types if lacking[type] == without])}: not in {listed(without)}"
 

@@ -9,6 +9,7 @@ What other methods say has no standard errors, so nothing is called more than ch
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
 
@@ -19,6 +20,7 @@ from plop_cli.method.significance import Difference
 from plop_cli.opinions.methods import Method
 from plop_cli.opinions.ordering import Ordering, agreement
 from plop_cli.runs.axes import first_difference, names
+from plop_cli.words import listed
 from plop_registry import Run, TypeScore
 
 
@@ -34,7 +36,9 @@ def compare_signal(
     method, base = orders[baseline].method, orders[baseline]
     for run, order in zip(runs, orders, strict=True):
         if not order.types:
-            raise PlopError(f"{method.name} tells no types of {run.model_name} apart; choose another --signal")
+            raise PlopError(
+                f"{method.name} has no order of {run.model_name}'s types ({order.why_none}); choose another --signal"
+            )
     by = by or first_difference(runs)
     columns = [
         _column(name, run, order, base, types) for name, run, order in zip(names(runs, by), runs, orders, strict=True)
@@ -46,7 +50,11 @@ def compare_signal(
         baseline=columns[baseline],
         types=tuple(shown),
         sentence=sentences.sentence(columns, columns[baseline], by, method),
-        notes=(*_notes(columns, by, method), *sentences.types_lacking(columns)),
+        notes=(
+            *_notes(columns, by, method),
+            *_without_value(columns, types),
+            *sentences.types_lacking(columns, _modules),
+        ),
         signal=method.key,
     )
 
@@ -82,3 +90,18 @@ def _notes(columns: Sequence[Column], by: str, method: Method) -> Iterator[str]:
         yield from sentences.notes(columns, by)
     elif len({column.run.model_revision for column in columns}) == 1:
         yield f"{method.name} looks at the weights alone, and these runs are of the same weights"
+
+
+def _modules(column: Column) -> Counter[str]:
+    """How many modules of each type the model has."""
+    return Counter(module.type for module in column.run.modules)
+
+
+def _without_value(columns: Sequence[Column], types: str) -> Iterator[str]:
+    """Of which types modules have no value, and so are not in the mean."""
+    for column in columns:
+        values = {type: score.modules for type, score in column.scores.items()}
+        lack = {type: (count - values.get(type, 0), count) for type, count in _modules(column).items()}
+        some = [f"{type} ({n} of {count})" for type, (n, count) in lack.items() if n > 0 and fnmatchcase(type, types)]
+        if some:
+            yield f"modules of {column.name} without a value: {listed(some)}"

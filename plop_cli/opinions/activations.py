@@ -129,6 +129,8 @@ class _Inputs:
                 against[column] = "the inputs of experts that are held in one tensor are not looked at"
             elif column not in owner:
                 against.setdefault(column, "it is not called with tokens")
+            elif module.in_features <= RANK:
+                against.setdefault(column, f"{RANK} directions explain all of its {module.in_features} inputs")
             elif math.isnan(share):
                 against.setdefault(column, "its inputs are not finite, all the same, or too few")
             if column in against:

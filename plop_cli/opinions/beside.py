@@ -12,6 +12,7 @@ from collections.abc import Collection, Sequence
 from statistics import fmean
 from typing import NamedTuple
 
+from plop_cli.method.estimates import default_count
 from plop_cli.opinions.methods import METHODS
 from plop_cli.opinions.ordering import Agreement, Ordering, agreement, ordering
 from plop_registry import ModuleValue, Opinion
@@ -40,10 +41,13 @@ class Said(NamedTuple):
 
 
 def beside(opinions: Sequence[Opinion], *, count: int | None = None, exclude: Collection[str] = ()) -> list[Said]:
-    """Each opinion, compared to that of NFN if it is among them.
+    """Each opinion of one model, compared to that of NFN if it is among them.
 
-    Args: `count` and `exclude` as for `ordering`: so many types are chosen by each, and some are out of the question.
+    Args: `count` types are chosen by each (default: as many as PLoP takes of those that some method has a value for);
+    those to `exclude` are out of the question.
     """
+    if count is None:
+        count = default_count(len({each.type for opinion in opinions for each in opinion.values} - {"", *exclude}))
     orders = {each.method: ordering(each, count=count, exclude=exclude) for each in opinions}
     plop = orders.get("nfn")
     return [

@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 
 Spectrum = NDArray[np.float64]
 
+ALIKE = 1e-4
+"""Eigenvalues this near to each other, in relation to them, are the same but for the rounding of weights."""
 TINY = 1e-8
 """What PEFT adds to σₘ, so that a matrix without full rank has a condition number."""
 LEAST_EIGENVALUE = 1e-5
@@ -37,20 +39,27 @@ def of_spectrum(method: str, S: Spectrum, shape: tuple[int, int]) -> float:
 
 
 def kappa(S: Spectrum, shape: tuple[int, int]) -> float:
-    """σ₁ / (σₘ + 1e-8), as PEFT's `find_kappa_target_modules` (KappaTune) has it."""
-    return float(S[0] / (S[-1] + TINY))
+    """σ₁ / (σₘ + 1e-8), as PEFT's `find_kappa_target_modules` (KappaTune) has it.
+
+    Below 1, which no condition number is, nothing but the 1e-8 would be said.
+    """
+    value = float(S[0] / (S[-1] + TINY))
+    if value < 1:
+        raise Unsaid(f"its singular values are far below the {TINY:g} that PEFT adds to the least")
+    return value
 
 
 def spectrum_snr(S: Spectrum, shape: tuple[int, int]) -> float:
     """Spectrum's signal-to-noise ratio (Hartford et al., arXiv 2406.06623): Σ signal / Σ noise / σ₁.
 
     Signal is what lies above ε, noise the rest; ε = (1 + √β) s, the edge of a random matrix's spectrum (Marchenko and
-    Pastur), with β the smaller of in/out and out/in, and s the interquartile range of σ over 1.349.
+    Pastur), with β the smaller of in/out and out/in, and s the interquartile range of σ over 1.349. What is zero but
+    for rounding, as NumPy's `matrix_rank` has it, is no noise.
     """
     low, high = np.quantile(S, [0.25, 0.75])
     beta = min(shape) / max(shape)
     signal = (1 + math.sqrt(beta)) * (high - low) / 1.349 < S
-    noise = S[~signal].sum()
+    noise = S[~signal & (S[0] * max(shape) * np.finfo(np.float64).eps < S)].sum()
     if not noise:
         raise Unsaid("all of its singular values are signal, none is noise")
     return float(S[signal].sum() / noise / S[0])
@@ -102,6 +111,8 @@ def _tails(S: Spectrum) -> tuple[Spectrum, Spectrum]:
             f"{len(eigenvalues)} of its eigenvalues are over {LEAST_EIGENVALUE:g}, and a fit needs {LEAST_EIGENVALUES}"
         )
     logs = np.log(eigenvalues)
+    if logs[-1] - logs[0] < ALIKE:
+        raise Unsaid("its singular values are all the same, and have no tail")
     sizes = np.arange(len(logs), 1, -1)
     sums = np.cumsum(logs[::-1])[::-1][:-1] - sizes * logs[:-1]
     with np.errstate(divide="ignore"):

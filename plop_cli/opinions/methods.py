@@ -58,13 +58,15 @@ METHODS = {
     for method in (
         Method("nfn", "NFN", "activations", True, "PLoP, arXiv 2506.20629"),
         Method("nfn-squared", "NFN, squared", "activations", True, "PLoP, arXiv 2506.20629"),
-        Method("kappa", "condition number κ", "weights", True, "KappaTune, arXiv 2506.16289", geometric=True),
-        Method("snr", "Spectrum's SNR", "weights", False, "Spectrum, arXiv 2406.06623"),
+        Method(
+            "kappa", "condition number κ", "weights", True, "KappaTune, arXiv 2506.16289", geometric=True, version=2
+        ),
+        Method("snr", "Spectrum's SNR", "weights", False, "Spectrum, arXiv 2406.06623", version=2),
         Method("stable-rank", "stable rank", "weights", False, "Rudelson and Vershynin 2007"),
         Method("effective-rank", "effective rank", "weights", False, "Roy and Vetterli 2007"),
-        Method("alpha", "heavy tail α", "weights", False, "WeightWatcher, arXiv 2002.06716"),
-        Method("hill", "heavy tail α, Hill", "weights", False, "AlphaLoRA, arXiv 2410.10054"),
-        Method("eva", "explained variance", "activations", False, "EVA, arXiv 2410.07170"),
+        Method("alpha", "heavy tail α", "weights", False, "WeightWatcher, arXiv 2002.06716", version=2),
+        Method("hill", "heavy tail α, Hill", "weights", False, "AlphaLoRA, arXiv 2410.10054", version=2),
+        Method("eva", "explained variance", "activations", False, "EVA, arXiv 2410.07170", version=2),
         Method("influence", "block influence", "activations", False, "ShortGPT, arXiv 2403.03853"),
     )
 }

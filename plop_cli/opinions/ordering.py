@@ -34,12 +34,13 @@ class TypeValue:
 class Ordering:
     """`types` come in the order in which the method would adapt them, `chosen` are the first of them.
 
-    Empty for a method that tells layers apart and not types.
+    `why_none` says why there are none, where so.
     """
 
     method: Method
     types: tuple[TypeValue, ...]
     chosen: tuple[str, ...]
+    why_none: str = ""
 
     @property
     def values(self) -> dict[str, float]:
@@ -72,7 +73,21 @@ def ordering(opinion: Opinion, *, count: int | None = None, exclude: Collection[
     types = [TypeValue(name, len(values), mean(values)) for name, values in of_types.items()]
     types.sort(key=lambda each: (each.value if method.lowest else -each.value, each.type))
     chosen = types[: default_count(len(types)) if count is None else count]
-    return Ordering(method, tuple(types), tuple(each.type for each in chosen))
+    why_none = "" if types else _why_none(opinion)
+    return Ordering(method, tuple(types), tuple(each.type for each in chosen), why_none)
+
+
+def of_layers(opinion: Opinion) -> bool:
+    """Whether it tells layers apart, and not types."""
+    return any(not each.type for each in opinion.values)
+
+
+def _why_none(opinion: Opinion) -> str:
+    if of_layers(opinion):
+        return "it tells layers apart, not types"
+    if opinion.values:
+        return "no type that may be adapted has a value"
+    return f"no module has a value: {opinion.left_out[0]}" if opinion.left_out else "no module has a value"
 
 
 def agreement(one: Ordering, other: Ordering) -> Agreement:

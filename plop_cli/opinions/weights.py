@@ -38,6 +38,8 @@ LARGEST = 16_384
 _WORKERS = 4
 """Matrices that are looked at at the same time: each takes the memory of its copy in float64."""
 
+_UNREADABLE = "its weight cannot be read"
+
 _AT_ONCE = 1024
 """Unit vectors that go through a quantized layer together."""
 
@@ -47,7 +49,7 @@ def of_weights(model: nn.Module) -> dict[str, Opinion]:
 
     `seconds` of each are those of the singular values, which all of them share, and its own.
 
-    Raises PlopError where no weight is in memory, or there is none to look at.
+    Raises PlopError where no weight is in memory or can be read, or there is none to look at.
     """
     modules, skipped = linear_modules(model)
     stacks = [each for each in skipped if experts.stacked(model.get_submodule(each.name))]
@@ -70,6 +72,8 @@ def of_weights(model: nn.Module) -> dict[str, Opinion]:
                 left_out[key].append(Skipped(module.name, str(reason)))
             took[key] += time.perf_counter() - started
         started = time.perf_counter()
+    if all(each.reason.startswith(_UNREADABLE) for each in left_out["stable-rank"]) and not values["stable-rank"]:
+        raise PlopError(f"no weight of the model can be looked at: {left_out['stable-rank'][0].reason}")
     return {
         key: METHODS[key].opinion(values[key], left_out[key], seconds=shared + took[key], settings=_settings(model))
         for key in OF_WEIGHTS
@@ -77,7 +81,7 @@ def of_weights(model: nn.Module) -> dict[str, Opinion]:
 
 
 def _settings(model: nn.Module) -> dict[str, Any]:
-    return {"dtype": str(getattr(model, "dtype", "")).removeprefix("torch.")}
+    return {"dtype": str(getattr(model, "dtype", "")).removeprefix("torch."), "architecture": type(model).__name__}
 
 
 def _check_there(modules: list[LinearModule]) -> None:
@@ -139,9 +143,11 @@ def _readable(module: LinearModule, forward: Any) -> Tensor | str:
         return f"both of its sides are over {LARGEST:,}: its singular values would take too long"
     try:
         W = _matrix(module, forward)
+    except (MemoryError, torch.OutOfMemoryError):  # another time it can
+        raise
     except Exception as failure:  # noqa: BLE001  # foreign code, on what it may not have been written for
         why = " ".join(f"{type(failure).__name__}: {failure}".split())[:200]
-        return f"its weight cannot be read ({why})"
+        return f"{_UNREADABLE} ({why})"
     if W.is_meta:
         return "its weight is not in memory"
     if not W.isfinite().all():

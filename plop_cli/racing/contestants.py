@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from plop_cli.errors import PlopError, no_such
+from plop_cli.method.estimates import default_count
 from plop_cli.opinions.methods import METHODS
 from plop_cli.opinions.ordering import ordering
 from plop_cli.placement.placement import Placement
@@ -168,7 +169,7 @@ def _placement(
             raise PlopError(f"{name} cannot race: this model's attention cannot be traced; give types (q_proj+v_proj)")
         return strategy.name.split(" (")[0], recommend(given, targets=strategy.types, model=body)
     if name in METHODS:
-        return METHODS[name].name, recommend(given, targets=_choice_of(opinion(name), body.architecture), model=body)
+        return METHODS[name].name, recommend(given, targets=_choice_of(opinion(name), body), model=body)
     parts = [part.strip() for part in name.replace("+", ",").split(",")]
     if len(parts) > 1 or name in types:
         return "+".join(parts), recommend(given, targets=parts, model=body)
@@ -181,14 +182,14 @@ def _placement(
         raise no_such("contestant", name, [*STRATEGIES, *METHODS, *types]) from error
 
 
-def _choice_of(opinion: Opinion, architecture: str) -> tuple[str, ...]:
+def _choice_of(opinion: Opinion, body: Anatomy) -> tuple[str, ...]:
     """The types that a method would adapt, as many as PLoP."""
-    types = {module.type for module in opinion.values}
-    order = ordering(opinion, exclude=refused(architecture, types))
+    types = {module.type for module in body.modules}
+    left_out = refused(body.architecture, types)
+    order = ordering(opinion, count=default_count(len(types) - len(left_out)), exclude=left_out)
     if order.chosen:
         return order.chosen
-    why = f"{opinion.left_out[0]}" if opinion.left_out else "it tells layers apart"
-    raise PlopError(f"{order.method.name} chooses no types here ({why}), so it cannot race; leave it out")
+    raise PlopError(f"{order.method.name} chooses no types here ({order.why_none}), so it cannot race; leave it out")
 
 
 def _configured(path: Path, body: Anatomy) -> tuple[str, Placement]:

@@ -8,12 +8,13 @@ A model that was scored on several tasks has the mean over them, as `plop recomm
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from plop_cli.opinions.beside import Said, beside, mean_of
 from plop_cli.opinions.methods import METHODS
+from plop_cli.opinions.ordering import of_layers
 from plop_cli.placement.refused import refused
 from plop_cli.printable import short
 from plop_cli.report.answers import Answer
@@ -60,11 +61,15 @@ class Matrix:
 
 
 def matrices(answers: Sequence[Answer], registry: Registry) -> tuple[Matrix, ...]:
-    """A matrix for each model of which more is kept than NFN."""
-    of_models = defaultdict[str, list[Answer]](list)
+    """A matrix for each model, and each of its revisions, of which more is kept than NFN."""
+    of_models = defaultdict[tuple[str, str], list[Answer]](list)
     for answer in answers:
-        of_models[answer.model].append(answer)
-    found = (_matrix(model, own, registry) for model, own in of_models.items())
+        of_models[answer.model, answer.run.model_revision].append(answer)
+    names = Counter(model for model, _ in of_models)
+    found = (
+        _matrix(model if names[model] == 1 else f"{model} ({revision[:8]})", own, registry)
+        for (model, revision), own in of_models.items()
+    )
     return tuple(matrix for matrix in found if matrix)
 
 
@@ -108,7 +113,7 @@ def _value(value: float) -> str:
 
 def _layers(said: Sequence[Said]) -> str:
     """What is said of layers by a method that tells no types apart."""
-    layers = next((each.opinion.values for each in said if not each.order.types and each.opinion.values), ())
+    layers = next((each.opinion.values for each in said if of_layers(each.opinion)), ())
     ranked = sorted(layers, key=lambda layer: -layer.value)
     some = min(_LAYERS, len(ranked) // 2)
     if not some:

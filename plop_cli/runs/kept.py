@@ -10,6 +10,7 @@ import shlex
 from itertools import pairwise
 
 from plop_cli.errors import PlopError
+from plop_cli.method.estimates import default_count
 from plop_cli.opinions.methods import METHODS, OF_ACTIVATIONS
 from plop_cli.opinions.ordering import Ordering, of_run, ordering
 from plop_cli.placement.refused import refused
@@ -65,8 +66,9 @@ def wanted(method: str, run: Run, registry: Registry) -> Opinion:
 def ordering_of(method: str, run: Run, registry: Registry) -> Ordering:
     """The order of types that a method comes to for a run's model, without those that PEFT does not adapt there."""
     opinion = wanted(method, run, registry)
-    types = {module.type for module in opinion.values}
-    return ordering(opinion, exclude=refused(run.architecture, types))
+    types = {module.type for module in run.modules}
+    left_out = refused(run.architecture, types)
+    return ordering(opinion, count=default_count(len(types) - len(left_out)), exclude=left_out)
 
 
 def _of_weights(words: list[str]) -> list[str]:

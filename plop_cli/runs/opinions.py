@@ -14,14 +14,18 @@ from plop_cli.models.devices import resolve_device, resolve_dtype
 from plop_cli.models.fingerprints import check_unchanged
 from plop_cli.models.options import Loading
 from plop_cli.models.source import ModelSource
-from plop_cli.opinions.beside import mean_of
+from plop_cli.opinions.beside import Said, beside, mean_of
 from plop_cli.opinions.methods import METHODS, OF_WEIGHTS
+from plop_cli.placement.refused import refused
 from plop_cli.progress import says
 from plop_cli.runs.kept import kept, kept_of_weights, precision
 from plop_registry import Opinion, Registry, RegistryError, Run
 
 if TYPE_CHECKING:
     from torch import nn
+
+ADAPTED = "second opinions are of the weights that adapters are put on; give the base model, without an adapter"
+"""Why there are none of a model with adapters."""
 
 
 def of_weights(
@@ -40,8 +44,8 @@ def of_weights(
     Raises PlopError where the weights cannot be loaded, or there is nothing to look at.
     """
     if source.adapter_hash:
-        raise PlopError("second opinions are of the weights that adapters are put on; leave out --adapter")
-    loading, why = resolve_dtype(replace(loading, device=resolve_device(loading.device)), source)
+        raise PlopError(ADAPTED)
+    loading, why = _resolved(source, loading)
     if why:
         note(why)
     known = {} if anew else kept_of_weights(source.revision, source.quantization, loading.dtype, registry)
@@ -62,16 +66,35 @@ def of_weights(
     return opinions
 
 
+def _resolved(source: ModelSource, loading: Loading) -> tuple[Loading, str | None]:
+    """The same with its device and dtype settled, and what to say of that."""
+    return resolve_dtype(replace(loading, device=resolve_device(loading.device)), source)
+
+
+def said(found: Mapping[str, Opinion]) -> tuple[list[Said], list[str]]:
+    """What `of_weights` found, with each method's order; and the types that PEFT refuses to adapt, which it lacks."""
+    opinions = list(found.values())
+    types = {module.type for each in opinions for module in each.values}
+    left_out = refused(opinions[0].settings.get("architecture", ""), sorted(types))
+    return beside(opinions, exclude=left_out), left_out
+
+
 def of_runs(
-    runs: Sequence[Run], weights: Mapping[str, Opinion], source: ModelSource, registry: Registry
+    runs: Sequence[Run], weights: Mapping[str, Opinion], source: ModelSource, loading: Loading, registry: Registry
 ) -> list[Opinion]:
     """What is said of a model on the tasks of these runs, in the order in which it is shown; NFN first.
 
-    Args: `runs` of `source`, with their modules; `weights` is what `of_weights` gives.
+    Args: `runs` of `source`, with their modules; `weights` is what `of_weights` gives for `source` and `loading`.
 
-    Raises PlopError for a run of other weights.
+    Raises PlopError for a run of other weights, or of the same in another form.
     """
+    form = precision(source.quantization, _resolved(source, loading)[0].dtype)
     for run in runs:
+        if (own := precision(run.settings.get("quantization"), run.dtype)) != form:
+            raise PlopError(
+                f"run {run.id} is of {own} weights, and {source} is loaded as {form}; "
+                "give the run's --dtype and --load-in, or leave out --opinions"
+            )
         if run.model_revision != source.revision:
             raise PlopError(
                 f"run {run.id} is of revision {run.model_revision[:12]}, and {source} has {source.revision[:12]}; "

@@ -103,8 +103,10 @@ def _total(sizes: Mapping[str, int]) -> int:
 
 def _widest(header: str, rows: Sequence[Row]) -> int:
     name = header.removeprefix(">")
-    lines = {name, *(line for row in rows for line in str(row.cells.get(name, "")).split("\n"))}
-    return max(cell_len(short(line)) for line in lines)
+    cells = [row.cells.get(name, "") for row in rows]
+    lines = {name, *(short(line) for cell in cells if isinstance(cell, str) for line in cell.split("\n"))}
+    lines |= {line for cell in cells if not isinstance(cell, str) for line in cell.plain.split("\n")}
+    return max(map(cell_len, lines))
 
 
 def _least(step: Step, rows: Sequence[Row]) -> int:

@@ -10,7 +10,9 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from plop_cli.opinions.beside import Said
+from plop_cli.opinions.ordering import of_layers
 from plop_cli.opinions.rules import own_choice
+from plop_cli.printable import short
 from plop_cli.tables.fit import WIDE, Row, cut, drop, fitted, wrap
 from plop_cli.tables.plain import CHOSEN
 from plop_cli.words import listed
@@ -40,7 +42,7 @@ def opinions_table(title: str, all_said: Sequence[Said], *, width: int = WIDE) -
     notes = [f"{CHOSEN} is what each would adapt."]
     if compared:
         notes.append("shared: types that PLoP adapts too; τ: Kendall's, of its order and PLoP's.")
-    return Group(table, *(Text(line) for line in (*notes, *_missing(all_said))))
+    return Group(table, *(Text(line) for line in (*notes, *missing(all_said))))
 
 
 def opinions_document(model: str, revision: str, all_said: Sequence[Said]) -> dict[str, Any]:
@@ -91,15 +93,19 @@ def _document(each: Said) -> dict[str, Any]:
     }
 
 
-def _types(each: Said) -> str:
+def _types(each: Said) -> Text:
+    """A `Text`, as tables cut strings as long as this in the middle."""
     order = each.order
-    if not order.types and each.opinion.values:
+    if of_layers(each.opinion):
         ranked = sorted(each.opinion.values, key=lambda layer: layer.value if order.method.lowest else -layer.value)
-        return "layers: " + " ".join(f"{layer.name}\u00a0{_short(layer.value)}" for layer in ranked[:3]) + " …"
+        return Text(f"layers: {' '.join(_valued(layer.name, layer.value) for layer in ranked[:3])} …")
     if not order.types:
-        return "no type has a value"
-    marked = (f"{CHOSEN * (kind.type in order.chosen)}{kind.type}\u00a0{_short(kind.value)}" for kind in order.types)
-    return " ".join(marked)
+        return Text(order.why_none)
+    return Text(" ".join(CHOSEN * (kind.type in order.chosen) + _valued(kind.type, kind.value) for kind in order.types))
+
+
+def _valued(name: str, value: float) -> str:
+    return f"{short(name)}\u00a0{_short(value)}"
 
 
 def _short(value: float) -> str:
@@ -107,7 +113,7 @@ def _short(value: float) -> str:
     return f"{value:,.0f}" if 1000 <= abs(value) < 1e9 else f"{value:.3g}"
 
 
-def _missing(all_said: Sequence[Said]) -> Iterator[str]:
+def missing(all_said: Sequence[Said]) -> Iterator[str]:
     """A sentence for each reason: how many modules have no value, and by which methods."""
     reasons: dict[tuple[Skipped, ...], list[str]] = {}
     for each in all_said:

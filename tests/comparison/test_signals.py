@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,9 +20,10 @@ ONE = {"q_proj": 10.0, "v_proj": 1e5, "up_proj": 20.0, "down_proj": 15.0}
 OTHER = ONE | {"v_proj": 12.0, "q_proj": 30.0}
 
 
-def opinion(key: str, values: Mapping[str, float], version: int = 1) -> Opinion:
-    made = METHODS[key].opinion([ModuleValue(f"0.{name}", name, value) for name, value in values.items()], seconds=1)
-    return Opinion(**{name: getattr(made, name) for name in Opinion.__dataclass_fields__} | {"version": version})
+def opinion(key: str, values: Mapping[str, float], version: int | None = None) -> Opinion:
+    modules = [ModuleValue(f"{layer}.{name}", name, value) for layer in range(2) for name, value in values.items()]
+    made = METHODS[key].opinion(modules, seconds=1)
+    return made if version is None else replace(made, version=version)
 
 
 @pytest.fixture
@@ -106,6 +109,17 @@ def test_weights_of_a_revision_say_nothing_of_an_adapter_merged_into_them(two: P
     assert f"run {run.id} has one merged in" in result.stderr
 
 
+def test_modules_without_a_value_are_said_and_their_type_is_not_called_lacking(two: Path) -> None:
+    """In a mean of fewer modules, or of none."""
+    with Registry(two) as registry:
+        less = opinion("kappa", {name: value for name, value in OTHER.items() if name != "q_proj"})
+        registry.opinions.keep_of_weights("1" * 40, "float32", [less])
+        counts = Counter(module.type for module in registry.runs(task="gsm8k", modules=True)[0].modules)
+    shown = " ".join(compare(two, "--by", "model", "--task", "gsm8k", "--signal", "kappa").stdout.split())
+    assert f"modules of org/m1 without a value: q_proj ({counts['q_proj']} of {counts['q_proj']})" in shown
+    assert "not in org/m1" not in shown
+
+
 def test_a_method_of_layers_tells_no_types_apart(two: Path) -> None:
     with Registry(two) as registry:
         for run in registry.runs(task="gsm8k"):
@@ -114,7 +128,8 @@ def test_a_method_of_layers_tells_no_types_apart(two: Path) -> None:
     result = compare(two, "--by", "model", "--task", "gsm8k", "--signal", "influence")
     assert (result.exit_code, result.stderr) == (
         1,
-        "plop: block influence tells no types of org/m0 apart; choose another --signal\n",
+        "plop: block influence has no order of org/m0's types (it tells layers apart, not types); choose another "
+        "--signal\n",
     )
 
 

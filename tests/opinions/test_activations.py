@@ -250,6 +250,12 @@ def test_what_is_not_finite_is_left_out_and_one_module_makes_a_type() -> None:
     assert (kinds["gate_proj"], kinds["q_proj"]) == (2, 3)
 
 
+def test_as_many_directions_as_inputs_explain_all_and_say_nothing() -> None:
+    found = asked(qwen2(hidden_size=16))["eva"]
+    assert {each.type for each in found.values} == {"down_proj"}
+    assert {each.reason for each in found.left_out} == {"16 directions explain all of its 16 inputs"}
+
+
 @pytest.mark.parametrize("name", ["Mixtral", "gpt-oss", "DeepSeek-V3", "T5", "BART", "Mamba", "LLaVA"])
 def test_every_module_is_said_or_left_out_with_a_reason(name: str) -> None:
     model = architectures.build(name)

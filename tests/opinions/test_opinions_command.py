@@ -12,14 +12,18 @@ from typing import Any
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM
 from typer.testing import CliRunner, Result
 
+import architectures
 from plop_cli import second_opinions
 from plop_cli.cli.app import app
+from plop_cli.opinions import weights
 from plop_cli.opinions.methods import METHODS, OF_WEIGHTS
 from plop_registry import Registry
-from small_models import qwen2
+from small_models import byte_tokenizer, qwen2
 
 Plop = Callable[..., Result]
 
@@ -97,7 +101,9 @@ def test_precisions_are_apart(plop: Plop, tiny: Path) -> None:
     full, half = (
         document(plop("opinions", tiny, "--dtype", dtype, "-f", "json"))["methods"] for dtype in ("float32", "bfloat16")
     )
-    assert [each["settings"] for each in (full[0], half[0])] == [{"dtype": "float32"}, {"dtype": "bfloat16"}]
+    assert [each["settings"] for each in (full[0], half[0])] == [
+        {"dtype": dtype, "architecture": "Qwen2ForCausalLM"} for dtype in ("float32", "bfloat16")
+    ]
     assert full[0]["modules"] != half[0]["modules"]
 
 
@@ -191,13 +197,60 @@ def test_weights_without_a_value_are_said_once_for_all_methods(plop: Plop, tiny:
 
 
 def test_an_adapter_is_refused(plop: Plop, tiny: Path, tmp_path: Path) -> None:
-    from peft import LoraConfig, get_peft_model
-
     torch.manual_seed(0)
     get_peft_model(qwen2(), LoraConfig(target_modules=["q_proj"])).save_pretrained(tmp_path / "adapter")
     result = plop("opinions", tiny, "--adapter", tmp_path / "adapter")
     assert result.exit_code == 1
-    assert "leave out --adapter" in result.stderr
+    assert "give the base model, without an adapter" in result.stderr
+
+
+def test_a_folder_of_an_adapter_is_refused_before_anything_is_scored(
+    plop: Plop, tiny: Path, words: Path, registry: Path, tmp_path: Path
+) -> None:
+    model = AutoModelForCausalLM.from_pretrained(tiny)
+    get_peft_model(model, LoraConfig(target_modules=["q_proj"])).save_pretrained(tmp_path / "adapter")
+    result = plop("recommend", tmp_path / "adapter", "--task", words, "--opinions")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "give the base model" in result.stderr
+    assert not Registry(registry).runs()
+    assert "--opinions" not in plop("score", tmp_path / "adapter", "--task", words, "--opinions").stderr
+
+
+def test_a_run_of_the_weights_in_another_form_is_refused(plop: Plop, tiny: Path, words: Path, registry: Path) -> None:
+    assert plop("score", tiny, "--task", words, "--dtype", "bfloat16").exit_code == 0
+    (run,) = Registry(registry).runs()
+    result = plop("recommend", tiny, "--run", run.id, "--dtype", "float32", "--opinions")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert f"run {run.id} is of bfloat16 weights" in result.stderr
+    assert plop("recommend", tiny, "--run", run.id, "--dtype", "bfloat16", "--opinions").exit_code == 0
+
+
+def test_what_peft_refuses_to_adapt_is_chosen_by_no_method(plop: Plop, registry: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "mamba"
+    architectures.build("Mamba").save_pretrained(folder)
+    byte_tokenizer().save_pretrained(folder)
+    result = plop("opinions", folder, "-f", "json")
+    assert all("out_proj" not in each["chosen"] for each in document(result)["methods"])
+    assert "out_proj is left out of the choice: PEFT refuses" in " ".join(result.stderr.split())
+    orders = second_opinions(str(folder), registry=registry)
+    assert not any("out_proj" in order.chosen for order in orders.values())
+    assert len({len(order.chosen) for order in orders.values() if order.types}) == 1
+
+
+def test_weights_that_cannot_be_read_are_refused_and_not_stored(
+    plop: Plop, tiny: Path, registry: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: Any) -> None:
+        raise RuntimeError("no kernel for these shapes")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(weights, "_matrix", fails)
+        result = plop("opinions", tiny)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert (
+        "no weight of the model can be looked at: its weight cannot be read (RuntimeError: no kernel" in result.stderr
+    )
+    assert document(plop("opinions", tiny, "-f", "json"))["methods"][0]["types"]
 
 
 @pytest.mark.parametrize("format", ["csv", "jsonl", "md"])
@@ -206,6 +259,8 @@ def test_each_type_of_each_method_is_a_row(plop: Plop, tiny: Path, format: str) 
     assert result.exit_code == 0
     assert "kappa" in result.stdout
     assert "v_proj" in result.stdout
+    change(tiny, lambda tensors: tensors["model.layers.0.mlp.up_proj.weight"].zero_())
+    assert "layers.0.mlp.up_proj (all of its weights are zero)" in plop("opinions", tiny, "-f", format).stderr
 
 
 def test_python_has_the_same_orders(plop: Plop, tiny: Path, registry: Path) -> None:

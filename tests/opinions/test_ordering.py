@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 
 import pytest
 
+from plop_cli.opinions.beside import beside
 from plop_cli.opinions.methods import METHODS
-from plop_cli.opinions.ordering import agreement, kendall, of_run, ordering
+from plop_cli.opinions.ordering import agreement, kendall, of_layers, of_run, ordering
 from plop_registry import ModuleValue, Opinion, Run, SampleMatrix, Skipped
 
 MakeRun = Callable[..., tuple[Run, SampleMatrix]]
@@ -37,6 +38,22 @@ def test_condition_numbers_are_averaged_by_their_logarithms() -> None:
 def test_a_method_that_tells_layers_apart_orders_no_types() -> None:
     layers = METHODS["influence"].opinion([ModuleValue("layers.0", "", 0.5)], seconds=0)
     assert (ordering(layers).types, ordering(layers).chosen) == ((), ())
+    assert ordering(layers).why_none == "it tells layers apart, not types"
+    assert of_layers(layers)
+
+
+def test_why_no_type_is_ordered_is_said() -> None:
+    only = opinion("snr", {"out_proj": [8.5]})
+    assert ordering(only, exclude=["out_proj"]).why_none == "no type that may be adapted has a value"
+    assert not of_layers(only)
+    none = METHODS["snr"].opinion([], [Skipped("0.q", "it is zero")], seconds=0)
+    assert ordering(none).why_none == "no module has a value: 0.q: it is zero"
+
+
+def test_all_methods_choose_as_many_types_though_some_have_values_for_few() -> None:
+    kappa = opinion("kappa", {"q": [3.0], "k": [4.0], "v": [1.0], "o": [2.0], "u": [5.0], "d": [6.0]})
+    few = opinion("snr", {"q": [3.0], "k": [4.0], "v": [1.0], "o": [2.0]})
+    assert [len(each.order.chosen) for each in beside([kappa, few])] == [3, 3]
 
 
 @pytest.mark.parametrize(

@@ -296,7 +296,7 @@ def test_other_methods_race_by_the_types_that_they_choose() -> None:
     assert chosen == [{*types[:3]}, {*types[-3:]}, {"v_proj", "o_proj"}]
     sizes = [placement.trainable_parameters for placement in found.values()]
     assert max(sizes) <= min(100_000, 1.02 * min(sizes))
-    with pytest.raises(PlopError, match=r"block influence chooses no types here \(it tells layers apart\)"):
+    with pytest.raises(PlopError, match=r"block influence chooses no types here \(it tells layers apart, not types\)"):
         contestants(["mlp", "influence"], body, None, pytest.fail, opinion, rank=4)
 
 
@@ -317,6 +317,14 @@ def test_what_does_not_predict_the_next_token_is_refused(name: str, types: tuple
     model = bert() if name == "BERT" else architectures.build(name)
     placements = {kind: recommend(targets=[kind], model=model, rank=1) for kind in types}
     with pytest.raises(PlopError, match="is no causal language model; a race trains to predict the next token"):
+        race(model, TOKENIZER, sums(60), placements, **SHORT)
+
+
+def test_tokens_that_the_model_does_not_know_are_refused() -> None:
+    model = small()
+    model.resize_token_embeddings(90)
+    placements = {kind: recommend(targets=[kind], model=model, rank=1) for kind in ("q_proj", "k_proj")}
+    with pytest.raises(PlopError, match=r"the tokenizer gives token \d+, and the model's embedding has 90"):
         race(model, TOKENIZER, sums(60), placements, **SHORT)
 
 

@@ -24,13 +24,14 @@ import sqlalchemy as sa
 from typer.testing import CliRunner, Result
 
 from plop_cli.cli.app import app
+from plop_cli.opinions.methods import METHODS
 from plop_cli.report import story, vega
 from plop_cli.report.charts import colour_steps
 from plop_cli.report.figures import draw
 from plop_cli.report.page import render_markdown
 from plop_cli.report.palette import PALETTE
 from plop_cli.report.story import tell
-from plop_registry import Registry
+from plop_registry import ModuleValue, Registry
 from report_runs import CASES, HOSTILE, START, page, page_of, store
 
 GOLDEN = Path(__file__).parent.parent / "golden"
@@ -491,6 +492,28 @@ def test_opinions_of_other_weights_or_of_one_task_alone_are_in_no_matrix(registr
     (matrix,) = tell(registry.runs()[::-1], registry).opinions
     assert (matrix.tasks, [row.method for row in matrix.rows][-1]) == (("math", "code", "logic"), "Spectrum's SNR")
     assert tell([bare], registry).opinions[0].tasks == ("logic",)
+
+
+def test_revisions_of_a_model_are_not_averaged(registry: Registry) -> None:
+    CASES["opinions"](registry)
+    later = store(registry, task="math", number=7, model_revision="f" * 40)
+    values = [ModuleValue(module.name, module.type, module.nfn) for module in later.modules]
+    registry.opinions.keep_of_weights(later.model_revision, "float32", [METHODS["kappa"].opinion(values, seconds=1)])
+    former, newer = sorted(tell(registry.runs()[::-1], registry).opinions, key=lambda matrix: matrix.tasks)
+    assert (former.tasks, newer.tasks) == (("code",), ("math",)), "of each task the newest run"
+    assert newer.model == "org/llama (ffffffff)"
+    assert [row.tau for row in newer.rows if row.method == "condition number κ"] == ["+1.00"]
+    assert [row.tau for row in former.rows if row.method == "condition number κ"] == ["−1.00"]
+
+
+def test_a_method_without_types_that_may_be_adapted_is_not_said_to_tell_layers_apart(registry: Registry) -> None:
+    run = store(registry, architecture="MambaForCausalLM")
+    only = METHODS["snr"].opinion([ModuleValue("backbone.layers.0.out_proj", "out_proj", 8.5)], seconds=1)
+    registry.opinions.keep_of_weights(run.model_revision, "float32", [only])
+    assert tell([run], registry).opinions[0].layers == ""
+    blocks = [ModuleValue(f"backbone.layers.{layer}", "", 0.1 * layer) for layer in range(4)]
+    registry.opinions.keep_of_run(run.id, [METHODS["influence"].opinion(blocks, seconds=1)])
+    assert "most have backbone.layers.3 (0.300)" in tell([run], registry).opinions[0].layers
 
 
 def test_markdown_has_a_short_table_of_opinions(registry: Registry, plop: Plop, tmp_path: Path) -> None:

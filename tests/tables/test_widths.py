@@ -18,7 +18,7 @@ from plop_cli.tables.fit import Row, cut, drop, fitted, shortened, wrap
 from plop_cli.tables.history import history_table
 from plop_cli.tables.opinions import opinions_table
 from plop_cli.tables.run import nfn_map, run_table
-from plop_registry import ModuleScore, Run, SampleMatrix
+from plop_registry import ModuleScore, ModuleValue, Run, SampleMatrix
 
 MakeRun = Callable[..., tuple[Run, SampleMatrix]]
 
@@ -74,6 +74,16 @@ def test_second_opinions_fit_and_no_name_of_a_type_is_broken(make_run: MakeRun, 
     assert max(map(len, lines)) <= width
     for kind in run.types:
         assert sum(kind.type in line for line in lines) >= len(others), kind.type
+
+
+@pytest.mark.parametrize("width", [1000, 200, 80])
+def test_second_opinions_of_many_long_types_lose_none(width: int) -> None:
+    types = [f"decoder.block.layer.DenseReluDense.w{number}" for number in range(16)]
+    values = [ModuleValue(f"0.{name}", name, number + 1.0) for number, name in enumerate(types)]
+    said = beside([METHODS["stable-rank"].opinion(values, seconds=1)])
+    text = "\n".join(shown(opinions_table("org/model", said, width=width), width))
+    assert all(name in text for name in types)
+    assert text.count("●") == 1 + 3
 
 
 @pytest.mark.parametrize("width", [200, 80, 40])
