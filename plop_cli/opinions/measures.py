@@ -41,12 +41,11 @@ def of_spectrum(method: str, S: Spectrum, shape: tuple[int, int]) -> float:
 def kappa(S: Spectrum, shape: tuple[int, int]) -> float:
     """σ₁ / (σₘ + 1e-8), as PEFT's `find_kappa_target_modules` (KappaTune) has it.
 
-    Below 1, which no condition number is, nothing but the 1e-8 would be said.
+    Where σ₁ is smaller than that, it would be no more than σ₁ in another unit.
     """
-    value = float(S[0] / (S[-1] + TINY))
-    if value < 1:
-        raise Unsaid(f"its singular values are far below the {TINY:g} that PEFT adds to the least")
-    return value
+    if S[0] < TINY:
+        raise Unsaid(f"its singular values are all below the {TINY:g} that PEFT adds to the least")
+    return float(S[0] / (S[-1] + TINY))
 
 
 def spectrum_snr(S: Spectrum, shape: tuple[int, int]) -> float:
