@@ -49,6 +49,10 @@ is said. A claim that did not hold is named in the first paragraph of its sectio
 first pairs of GSM8K's training and test split; without it, and without files in the environment variable `GSM8K`, all
 come from the hub. A section without a model's name is of SmolLM2-135M-Instruct.
 
+Not tried: Llama 3.2, of which the paper's authors published scores, and any model of more than 500 million parameters;
+ANLI itself; reinforcement learning for more than minutes. Learning rates are the best of a few, on 16 validation pairs;
+where an end of the range was best, that is said.
+
 In doubt about your own model? The programs take it, your pairs, and a size worthy of your GPU, and print their section:
 `python -m experiments.sft --model org/model --data train.jsonl test.jsonl --set steps=1000 batch=16 longest=512`.
 """
