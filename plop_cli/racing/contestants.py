@@ -16,14 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from plop_cli.errors import PlopError, no_such
-from plop_cli.method.estimates import default_count
 from plop_cli.opinions.methods import METHODS
-from plop_cli.opinions.ordering import ordering
 from plop_cli.placement.placement import Placement
 from plop_cli.placement.ranks import cost, parse_match, rank_for
 from plop_cli.placement.recommend import Scores, recommend
-from plop_cli.placement.refused import refused
 from plop_cli.placement.targets import hits
+from plop_cli.runs.kept import ordering_among
 from plop_registry import Anatomy, Opinion, RegistryError
 
 WITHIN = 1.02
@@ -184,9 +182,7 @@ def _placement(
 
 def _choice_of(opinion: Opinion, body: Anatomy) -> tuple[str, ...]:
     """The types that a method would adapt, as many as PLoP."""
-    types = {module.type for module in body.modules}
-    left_out = refused(body.architecture, types)
-    order = ordering(opinion, count=default_count(len(types) - len(left_out)), exclude=left_out)
+    order = ordering_among({module.type for module in body.modules}, opinion, body.architecture)
     if order.chosen:
         return order.chosen
     raise PlopError(f"{order.method.name} chooses no types here ({order.why_none}), so it cannot race; leave it out")

@@ -50,8 +50,13 @@ class Trainer:
             raise PlopError(f"{name} is no causal language model; a race trains to predict the next token")
         if any(weight.dtype == torch.float16 for weight in model.parameters()):
             raise PlopError("training in float16 loses small gradients; give --dtype bfloat16 or float32")
+        if isinstance(model, PreTrainedModel):
+            self._check_tokens(model.get_input_embeddings().weight.shape[0])
+
+    def _check_tokens(self, known: int) -> None:
+        data = self.data
         largest = max(max(example.ids) for part in (data.train, data.validation, data.test) for example in part)
-        if largest >= (known := model.get_input_embeddings().weight.shape[0]):
+        if largest >= known:
             raise PlopError(
                 f"the tokenizer gives token {largest}, and the model's embedding has {known}; "
                 "give the model the tokenizer that it was trained with"

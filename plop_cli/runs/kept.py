@@ -7,6 +7,7 @@ wanted("eva", run, registry)               # PlopError with the command that mak
 from __future__ import annotations
 
 import shlex
+from collections.abc import Collection
 from itertools import pairwise
 
 from plop_cli.errors import PlopError
@@ -64,10 +65,14 @@ def wanted(method: str, run: Run, registry: Registry) -> Opinion:
 
 
 def ordering_of(method: str, run: Run, registry: Registry) -> Ordering:
-    """The order of types that a method comes to for a run's model, without those that PEFT does not adapt there."""
-    opinion = wanted(method, run, registry)
+    """The order of types that a method comes to for a run's model, as `ordering_among` has it."""
     types = {module.type for module in run.modules}
-    left_out = refused(run.architecture, types)
+    return ordering_among(types, wanted(method, run, registry), run.architecture)
+
+
+def ordering_among(types: Collection[str], opinion: Opinion, architecture: str) -> Ordering:
+    """The order of a model's types, without those that PEFT refuses to adapt; as many chosen as PLoP takes."""
+    left_out = refused(architecture, types)
     return ordering(opinion, count=default_count(len(types) - len(left_out)), exclude=left_out)
 
 

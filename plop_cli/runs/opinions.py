@@ -90,15 +90,15 @@ def of_runs(
     """
     form = precision(source.quantization, _resolved(source, loading)[0].dtype)
     for run in runs:
-        if (own := precision(run.settings.get("quantization"), run.dtype)) != form:
-            raise PlopError(
-                f"run {run.id} is of {own} weights, and {source} is loaded as {form}; "
-                "give the run's --dtype and --load-in, or leave out --opinions"
-            )
         if run.model_revision != source.revision:
             raise PlopError(
                 f"run {run.id} is of revision {run.model_revision[:12]}, and {source} has {source.revision[:12]}; "
                 "second opinions are of the same weights: score it again, or leave out --opinions"
+            )
+        if (own := precision(run.settings.get("quantization"), run.dtype)) != form:
+            raise PlopError(
+                f"run {run.id} is of {own} weights, and {source} is loaded as {form}; "
+                "give the run's --dtype and --load-in, or leave out --opinions"
             )
     known = [{**kept(run, registry), **weights} for run in runs]
     return [mean_of([each[key] for each in known]) for key in METHODS if all(key in each for each in known)]

@@ -137,6 +137,15 @@ def test_a_type_with_one_module_has_its_value() -> None:
         assert kind.value == pytest.approx(value.value)
 
 
+def test_a_lack_of_memory_is_no_answer_that_could_be_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    def lacks(*_: object) -> None:
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr("plop_cli.opinions.weights._matrix", lacks)
+    with pytest.raises(torch.OutOfMemoryError):
+        of_weights(qwen2())
+
+
 def test_a_model_without_weights_in_memory_is_refused() -> None:
     with torch.device("meta"):
         model = qwen2()
