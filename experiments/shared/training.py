@@ -135,7 +135,7 @@ class Bench:
         if self.kept:
             name = f"{', '.join(sorted({module.type for module in placement.modules}))} r={placement.rank}"
             with self.kept.open("a") as file:
-                seconds = round(time.perf_counter() - started, 1)
+                seconds = round(time.perf_counter() - started, 3)
                 file.write(json.dumps({"key": key, "placement": name, "run": asdict(run), "seconds": seconds}) + "\n")
         return run
 
