@@ -108,5 +108,5 @@ class Comparison(Shown):
                         "difference": difference and finite(difference.nfn),
                         "difference_stderr": difference and finite(difference.stderr),
                         "p": difference and finite(difference.p),
-                        "significant": difference and difference.significant,
+                        "significant": difference and (None if math.isnan(difference.p) else difference.significant),
                     }

@@ -130,6 +130,7 @@ def draw(
     """
     notes = [f"{source.name}: {number_of(len(source.texts), 'example')} ({source.said})" if source.said else ""]
     own, texts = _encoded(tokenizer, source, longest, notes)
+    lost = len(source.texts) - len(own)
     order = Random(seed).sample(range(len(own)), len(own))
     tenth = max(2, len(own) // 10)
     if test is None:
@@ -137,6 +138,7 @@ def draw(
         notes.append(f"a tenth of them is held out for testing ({number_of(tenth, 'example')})")
     else:
         held, _ = _encoded(tokenizer, test, longest, notes)
+        lost += len(test.texts) - len(held)
         held = Random(seed).sample(held, len(held))
     held = list(dict.fromkeys(held))[:tested]
     both = {own[index] for index in order} & set(held)
@@ -149,7 +151,9 @@ def draw(
     if len(held) < 2 or not train:
         what = f"{number_of(len(train), 'training example')} and {number_of(len(held), 'test example')}"
         same = f" ({number_of(len(both), 'example')} in both)" if both else ""
-        raise PlopError(f"{source.name}: {what} are too few to race on{same}; give more that differ")
+        cut = f" ({number_of(lost, 'example')} without an answer within {longest} tokens)" if lost else ""
+        remedy = "give a longer --max-length, or more that differ" if lost else "give more that differ"
+        raise PlopError(f"{source.name}: {what} are too few to race on{same}{cut}; {remedy}")
     return Data(
         source.name,
         tuple(own[index] for index in train),

@@ -63,6 +63,7 @@ def test_the_json_names_the_signal_and_a_value(two: Path) -> None:
     assert document["signal"] == "kappa"
     assert [run["recommended"] for run in document["runs"]] == [["q_proj", "down_proj"], ["v_proj", "down_proj"]]
     assert {row["type"]: row["value"] for row in document["scores"] if row["name"] == "org/m1"} == pytest.approx(OTHER)
+    assert {row["significant"] for row in document["scores"]} == {None}, "one value has no error"
     plain = json.loads(compare(two, "--by", "model", "--task", "gsm8k", "-f", "json").stdout)
     assert (plain["signal"], "nfn" in plain["scores"][0]) == ("nfn", True)
 

@@ -106,7 +106,16 @@ BAD: dict[str, tuple[list[Any], list[dict[str, Any]] | None, str]] = {
         [{"a": "x y", "b": "y z"}] * 40,
         "is the text? call it text, or two of them question",
     ),
-    "fewer than a batch": (["--batch", 60], None, "training examples are fewer than a batch (60)"),
+    "fewer than a batch": (
+        ["--batch", 60],
+        None,
+        "training examples: fewer than a batch (60); give more, or a smaller --batch",
+    ),
+    "too short": (
+        ["--max-length", 2],
+        None,
+        "too few to race on (60 examples without an answer within 2 tokens); give a longer --max-length",
+    ),
     "too few": ([], sums(2), "are too few to race on; give more"),
     "conversations without a template": ([], MESSAGES, "the tokenizer has no chat template"),
     "all of it is tested": (
