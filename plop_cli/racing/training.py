@@ -27,7 +27,7 @@ from plop_cli.placement.placement import Placement
 from plop_cli.racing.examples import Data, Example
 from plop_cli.racing.identity import Setting, adapters_of
 from plop_cli.racing.losses import GROUPED, Room, gradients, measure
-from plop_cli.words import number_of
+from plop_cli.words import counted
 from plop_registry import Lap
 
 Batch = TypeVar("Batch")
@@ -44,7 +44,7 @@ class Trainer:
         self.model, self.data, self.setting, self.note = model, data, setting, note
         self.room = Room(setting.batch)
         if len(data.train) < setting.batch:
-            few = number_of(len(data.train), "training example")
+            few = counted(len(data.train), "training example")
             raise PlopError(f"{few}: fewer than a batch ({setting.batch}); give more, or a smaller --batch")
         generates = not isinstance(model, PreTrainedModel) or model.can_generate()
         if not generates or getattr(getattr(model, "config", None), "is_encoder_decoder", False):
