@@ -57,7 +57,7 @@ def _values(others: Sequence[Column]) -> str:
     marked = [value for value in every if value[0].significant]
     if not every:
         return "They have no type in common."
-    if all(math.isnan(change.p) for change, _, _ in every):
+    if all(math.isnan(value[0].p) for value in every):
         return "Whether a value differs by more than chance cannot be told from one text."
     if not marked:
         return "No value differs by more than chance."
