@@ -54,16 +54,17 @@ def _move(column: Column) -> str:
 
 def _values(others: Sequence[Column]) -> str:
     every = [(change, type, column) for column in others for type, change in column.differences.items()]
-    marked = [value for value in every if value[0].significant]
+    judged = [value for value in every if not math.isnan(value[0].p)]
+    marked = [value for value in judged if value[0].significant]
     if not every:
         return "They have no type in common."
-    if all(math.isnan(value[0].p) for value in every):
+    if not judged:
         return "Whether a value differs by more than chance cannot be told from one text."
     if not marked:
         return "No value differs by more than chance."
     most, type, column = max(marked, key=lambda value: abs(value[0].nfn))
     where = f"{type} of {column.name}" if len(others) > 1 else type
-    return f"{len(marked)} of {len(every)} values differ by more than chance, most {where} ({most.nfn:+.3f})."
+    return f"{len(marked)} of {len(judged)} values differ by more than chance, most {where} ({most.nfn:+.3f})."
 
 
 def _rankings(others: Sequence[Column]) -> Iterator[str]:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from plop_cli.errors import PlopError
 from plop_cli.racing.sources import Source, answers_of, prompt_of
 from plop_cli.texts.text import Answered, Text
-from plop_cli.words import counted as number_of
+from plop_cli.words import counted
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -128,14 +128,14 @@ def draw(
 
     Raises PlopError where too few are left.
     """
-    notes = [f"{source.name}: {number_of(len(source.texts), 'example')} ({source.said})" if source.said else ""]
+    notes = [f"{source.name}: {counted(len(source.texts), 'example')} ({source.said})" if source.said else ""]
     own, texts = _encoded(tokenizer, source, longest, notes)
     lost = len(source.texts) - len(own)
     order = Random(seed).sample(range(len(own)), len(own))
     tenth = max(2, len(own) // 10)
     if test is None:
         held, order = [own[index] for index in order[:tenth]], order[tenth:]
-        notes.append(f"a tenth of them is held out for testing ({number_of(tenth, 'example')})")
+        notes.append(f"a tenth of them is held out for testing ({counted(tenth, 'example')})")
     else:
         held, _ = _encoded(tokenizer, test, longest, notes)
         lost += len(test.texts) - len(held)
@@ -144,14 +144,14 @@ def draw(
     both = {own[index] for index in order} & set(held)
     order = [index for index in order if own[index] not in both]
     if both:
-        notes.append(f"{number_of(len(both), 'test example')} stood in the training data too, and left it")
+        notes.append(f"{counted(len(both), 'test example')} stood in the training data too, and left it")
     tuned = max(1, min(VALIDATED, len(order) // 10))
     validation = [own[index] for index in order[:tuned]]
     train = [index for index in order[tuned:] if own[index] not in set(validation)]
     if len(held) < 2 or not train:
-        what = f"{number_of(len(train), 'training example')} and {number_of(len(held), 'test example')}"
-        same = f" ({number_of(len(both), 'example')} in both)" if both else ""
-        cut = f" ({number_of(lost, 'example')} without an answer within {longest} tokens)" if lost else ""
+        what = f"{counted(len(train), 'training example')} and {counted(len(held), 'test example')}"
+        same = f" ({counted(len(both), 'example')} in both)" if both else ""
+        cut = f" ({counted(lost, 'example')} without an answer within {longest} tokens)" if lost else ""
         remedy = "give a longer --max-length, or more that differ" if lost else "give more that differ"
         raise PlopError(f"{source.name}: {what} are too few to race on{same}{cut}; {remedy}")
     return Data(

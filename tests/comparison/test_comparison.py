@@ -218,6 +218,8 @@ def test_one_sample_has_no_error_and_no_mark(scored: Score) -> None:
     assert {row["difference_stderr"] for row in told["scores"]} == {None}
     assert {row["significant"] for row in told["scores"]} == {None}
     assert "cannot be told from one text" in comparison.sentence
+    many = [scored(np.full((8, 4), [row]), task_id=str(row[3])) for row in ([1.0, 2, 3, 4], [1.0, 2, 3, 5])]
+    assert "1 of 4 values differ" in compare([*many, *runs[:1]]).sentence, "those of one text cannot be judged"
 
 
 # Types
