@@ -263,8 +263,6 @@ def test_ctrl_c_stores_nothing_and_exits_130(tiny: Path, registry: Path) -> None
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        # A background job of a shell ignores it, and so would its children.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert process.stdin
     process.stdin.write("a long text to be scored in its own batch\n" * 5000)
