@@ -136,12 +136,12 @@ def recommend(
             "give scores to go by or a choice of your own", param_hint="--task, --run or --targets"
         )
     from plop_cli import files
+    from plop_cli.opinions.methods import ADAPTED
     from plop_cli.placement.ranks import parse_count, parse_match
     from plop_cli.placement.recommend import recommend as placed
     from plop_cli.placement.recommend import rule_of
     from plop_cli.runs import anatomies
     from plop_cli.runs.jobs import Request
-    from plop_cli.runs.opinions import ADAPTED
     from plop_cli.runs.revisions import names_of
     from plop_registry import Registry
 
@@ -244,4 +244,4 @@ def _beside(
 
     runs = [registry.get(each.run.id) for each in scores]
     opinions = of_runs(runs, of_weights(source, loading, registry, note=note), source, loading, registry)
-    return beside(opinions, count=len(placement.choice.chosen), exclude={*exclude, *placement.left_out})
+    return beside(*opinions, count=len(placement.choice.chosen), exclude={*exclude, *placement.left_out})

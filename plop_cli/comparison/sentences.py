@@ -106,9 +106,11 @@ def basis(column: Column, baseline: Column) -> str:
     return "few texts or none in common with the baseline, taken as independent samples (Welch)"
 
 
-def notes(columns: Sequence[Column], by: str) -> Iterator[str]:
-    """What else the runs differ in."""
+def notes(columns: Sequence[Column], by: str, only: Collection[str] | None = None) -> Iterator[str]:
+    """What else the runs differ in, of all or of these axes."""
     for what, values in _told_apart_by(columns, by).items():
+        if only is not None and what not in only:
+            continue
         groups: dict[str, list[str]] = {}
         for column, value in zip(columns, values, strict=True):
             groups.setdefault(value, []).append(column.name)

@@ -19,7 +19,8 @@ from plop_cli.errors import PlopError
 from plop_cli.method.significance import Difference
 from plop_cli.opinions.methods import Method
 from plop_cli.opinions.ordering import Ordering, agreement
-from plop_cli.runs.axes import first_difference, names
+from plop_cli.runs.axes import AXES, OF_WEIGHTS, first_difference, names
+from plop_cli.runs.kept import precision
 from plop_cli.words import listed
 from plop_registry import Run, TypeScore
 
@@ -49,7 +50,7 @@ def compare_signal(
         columns=tuple(columns),
         baseline=columns[baseline],
         types=tuple(shown),
-        sentence=sentences.sentence(columns, columns[baseline], by, method),
+        sentence=sentences.sentence(columns, columns[baseline], _cause(runs, by, method), method),
         notes=(
             *_notes(columns, by, method),
             *_without_value(columns, types),
@@ -85,11 +86,21 @@ def _column(name: str, run: Run, order: Ordering, base: Ordering, types: str) ->
     )
 
 
+def _cause(runs: Sequence[Run], by: str, method: Method) -> str:
+    """The axis that values of the method can differ by: weights are the same on every task."""
+    if method.looks_at == "activations" or by in OF_WEIGHTS:
+        return by
+    return next((axis for axis in OF_WEIGHTS if len(set(map(AXES[axis], runs))) > 1), by)
+
+
 def _notes(columns: Sequence[Column], by: str, method: Method) -> Iterator[str]:
+    runs = [column.run for column in columns]
     if method.looks_at == "activations":
         yield from sentences.notes(columns, by)
-    elif len({column.run.model_revision for column in columns}) == 1:
+    elif len({(run.model_revision, precision(run.settings.get("quantization"), run.dtype)) for run in runs}) == 1:
         yield f"{method.name} looks at the weights alone, and these runs are of the same weights"
+    else:
+        yield from sentences.notes(columns, by, only=OF_WEIGHTS)
 
 
 def _modules(column: Column) -> Counter[str]:

@@ -37,9 +37,10 @@ def unit_probes(in_features: int, *, seed: int, count: int = PROBES) -> Tensor:
     return gaussian / norms(gaussian)[:, None]
 
 
-def norms(vectors: Tensor) -> Tensor:
-    """‖·‖ over the last dimension, in float32 whatever the dtype: (..., features) → (...)."""
-    return cast(Tensor, torch.linalg.vector_norm(vectors, dim=-1, dtype=torch.float32))
+def norms(vectors: Tensor, dim: int | None = -1) -> Tensor:
+    """‖·‖ over the last dimension, or over all (None), in float32 whatever the dtype: (..., features) → (...)."""
+    vectors = vectors.float() if vectors.dtype == torch.float64 else vectors  # which torch does not narrow by itself
+    return cast(Tensor, torch.linalg.vector_norm(vectors, dim=dim, dtype=torch.float32))
 
 
 def baseline(Wu: Tensor, u: Tensor, q: float) -> Baseline:

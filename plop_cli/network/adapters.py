@@ -14,6 +14,15 @@ from torch import nn
 from plop_cli.errors import PlopError
 
 
+def has_adapters(model: nn.Module) -> bool:
+    """Whether PEFT has put something on the model, or on a layer of it."""
+    if "peft" not in sys.modules:
+        return False
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    return hasattr(model, "get_base_model") or any(isinstance(module, BaseTunerLayer) for module in model.modules())
+
+
 @contextmanager
 def merged(model: nn.Module) -> Iterator[nn.Module]:
     """The base model with every active adapter merged into a copy of its layer, as PEFT merges it; afterwards all is as

@@ -37,7 +37,16 @@ def towers(model: nn.Module) -> dict[str, nn.Module]:
     for module in model.modules():
         if isinstance(module, PreTrainedModel) and (kind := kinds.get(id(module.config))):
             encoders.setdefault(kind, module)
-    return {} if id(model.get_input_embeddings()) in ids_within(encoders.values()) else encoders
+    return {} if id(words(model)) in ids_within(encoders.values()) else encoders
+
+
+def words(model: PreTrainedModel) -> nn.Module | None:
+    """What looks up the words of a text; None where the model does not tell (CLIP)."""
+    try:
+        embeddings: nn.Module = model.get_input_embeddings()
+    except NotImplementedError:
+        return None
+    return embeddings
 
 
 def _beside_text(config: PretrainedConfig) -> Iterator[tuple[PretrainedConfig, str]]:

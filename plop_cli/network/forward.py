@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from plop_cli.errors import PlopError
-from plop_cli.network.body import body
+from plop_cli.network.body import body, words
 
 Forward = Callable[[Tensor, Tensor], object]
 """Takes input_ids and mask, both (batch, length), the mask True on real tokens; what it returns is of no use."""
@@ -112,6 +112,6 @@ def check_length(model: nn.Module, max_length: int) -> None:
 
 def _positions_before_the_first(model: nn.Module, positions: int) -> int:
     """RoBERTa and its kin count positions from the one after the padding's."""
-    words = model.get_input_embeddings() if isinstance(model, PreTrainedModel) else None
-    tables = (m for m in model.modules() if isinstance(m, nn.Embedding) and m is not words)
+    own = words(model) if isinstance(model, PreTrainedModel) else None
+    tables = (m for m in model.modules() if isinstance(m, nn.Embedding) and m is not own)
     return next((m.padding_idx + 1 for m in tables if m.num_embeddings == positions and m.padding_idx is not None), 0)

@@ -132,7 +132,9 @@ class _Inputs:
             elif module.in_features <= RANK:
                 against.setdefault(column, f"{RANK} directions explain all of its {module.in_features} inputs")
             elif math.isnan(share):
-                against.setdefault(column, "its inputs are not finite, all the same, or too few")
+                against.setdefault(
+                    column, "its inputs are too few, all the same, not finite, or too large or small to be squared"
+                )
             if column in against:
                 left_out.append(Skipped(module.name, against[column]))
             else:
@@ -207,20 +209,22 @@ class _Blocks:
         against = {name: why for each in group.gather(self._against) for name, why in each.items()}
         own = {name: total.tolist() for name, total in self._totals.items()}
         sums: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
-        for each in group.gather(own):
+        gathered = group.gather(own)
+        for each in gathered:
             for name, (distance, tokens) in each.items():
                 sums[name] = [sums[name][0] + distance, sums[name][1] + tokens]
         values, left_out = [], []
         for name in self._blocks:
             distance, tokens = sums[name]
             if name not in against and not tokens:
-                against[name] = "it is not called with tokens"
+                called = any(each.get(name) for each in gathered)
+                against[name] = "its hidden states are zero" if called else "it is not called with tokens"
             elif name not in against and not math.isfinite(distance):
                 against[name] = "its hidden states are not finite"
             if name in against:
                 left_out.append(Skipped(name, against[name]))
             else:
-                values.append(ModuleValue(name, "", distance / tokens))
+                values.append(ModuleValue(name, "", max(0.0, distance / tokens)))  # rounding, of one that does nothing
         if not self._blocks:
             left_out.append(Skipped("the model", "no layer of it can be told from the others"))
         return METHODS["influence"].opinion(values, left_out, seconds=self._seconds)

@@ -40,28 +40,36 @@ class Said(NamedTuple):
         return "–" if self.with_plop.tau is None else f"{self.with_plop.tau:+.2f}".replace("-", "−")
 
 
-def beside(opinions: Sequence[Opinion], *, count: int | None = None, exclude: Collection[str] = ()) -> list[Said]:
-    """Each opinion of one model, compared to that of NFN if it is among them.
+def beside(*runs: Sequence[Opinion], count: int | None = None, exclude: Collection[str] = ()) -> list[Said]:
+    """What every method says of one model, compared to what NFN says where that is among them.
 
-    Args: `count` types are chosen by each (default: as many as PLoP takes of those that some method has a value for);
-    those to `exclude` are out of the question.
+    Args: `runs`, the opinions of each run of the model, on one task each; what is said of all of them counts. `count`
+    types are chosen by each method (default: as many as PLoP takes); those to `exclude` are out of the question, as are
+    those without NFN where others have one: what no token runs through is nothing to adapt.
     """
-    if count is None:
-        count = default_count(len({each.type for opinion in opinions for each in opinion.values} - {"", *exclude}))
-    orders = {each.method: ordering(each, count=count, exclude=exclude) for each in opinions}
+    known = [{each.method: each for each in run} for run in runs]
+    common = {key: [own[key] for own in known] for key in METHODS if all(key in own for own in known)}
+    every = {module.type for own in common.values() for each in own for module in each.values} - {""}
+    nfn = [{module.type for module in each.values} for each in common.get("nfn", ())]
+    types = every.intersection(*nfn) - {*exclude}
+    count = default_count(len(types)) if count is None else count
+    orders = {key: ordering(*own, count=count, exclude=every - types) for key, own in common.items()}
     plop = orders.get("nfn")
     return [
-        Said(each, orders[each.method], agreement(orders[each.method], plop) if plop and each.method != "nfn" else None)
-        for each in opinions
+        Said(mean_of(own), orders[key], agreement(orders[key], plop) if plop and key != "nfn" else None)
+        for key, own in common.items()
     ]
 
 
 def mean_of(opinions: Sequence[Opinion]) -> Opinion:
-    """What one method says of several runs of a model: the mean for each module that has a value in all of them."""
+    """What one method says of several runs of a model: the mean for each module that has a value in all of them.
+
+    What looks at weights was computed once for all of them, and took as long.
+    """
     first, *others = opinions
     values = [{module.name: module.value for module in each.values} for each in opinions]
     common = [module for module in first.values if all(module.name in each for each in values)]
     means = [ModuleValue(name, kind, fmean(each[name] for each in values)) for name, kind, _ in common]
     left_out = {skipped.name: skipped for each in reversed((first, *others)) for skipped in each.left_out}
-    seconds = sum(each.seconds for each in opinions)
+    seconds = (max if first.looks_at == "weights" else sum)(each.seconds for each in opinions)
     return METHODS[first.method].opinion(means, left_out.values(), seconds=seconds, settings=first.settings)

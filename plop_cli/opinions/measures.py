@@ -1,6 +1,6 @@
 """What singular values say: a number for each matrix, or why there is none. NumPy only.
 
-    of_spectrum("kappa", S, shape=(576, 1536))         # 187.2
+    of_spectrum("kappa", S, Matrix(576, 1536))         # 187.2
 
 S holds σ₁ ≥ … ≥ σₘ of a matrix that is not zero, in float64. `Unsaid` is raised where a method has nothing to say.
 """
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,20 +26,31 @@ LEAST_EIGENVALUES = 20
 """Fewer are too few for a fit: WeightWatcher corrects for that (SMALL_N_CUTOFF), in a way of its own."""
 
 
+_BEYOND = "its singular values are too large or too small for float64"
+
+
+class Matrix(NamedTuple):
+    """What singular values are of: the sides, and how far apart the numbers in it are, in relation to them."""
+
+    rows: int
+    columns: int
+    eps: float = float(np.finfo(np.float64).eps)
+
+
 class Unsaid(Exception):
     """Why a method has nothing to say of a matrix."""
 
 
-def of_spectrum(method: str, S: Spectrum, shape: tuple[int, int]) -> float:
-    """What a method says of a matrix of this shape. Raises Unsaid."""
+def of_spectrum(method: str, S: Spectrum, W: Matrix) -> float:
+    """What a method says of a matrix with these singular values. Raises Unsaid."""
     with np.errstate(over="ignore"):
-        value = _MEASURES[method](S, shape)
+        value = _MEASURES[method](S, W)
     if not math.isfinite(value):
-        raise Unsaid("its singular values are too large or too small for float64")
+        raise Unsaid(_BEYOND)
     return value
 
 
-def kappa(S: Spectrum, shape: tuple[int, int]) -> float:
+def kappa(S: Spectrum, W: Matrix) -> float:
     """σ₁ / (σₘ + 1e-8), as PEFT's `find_kappa_target_modules` (KappaTune) has it.
 
     Where σ₁ is smaller than that, it would be no more than σ₁ in another unit.
@@ -48,35 +60,35 @@ def kappa(S: Spectrum, shape: tuple[int, int]) -> float:
     return float(S[0] / (S[-1] + TINY))
 
 
-def spectrum_snr(S: Spectrum, shape: tuple[int, int]) -> float:
+def spectrum_snr(S: Spectrum, W: Matrix) -> float:
     """Spectrum's signal-to-noise ratio (Hartford et al., arXiv 2406.06623): Σ signal / Σ noise / σ₁.
 
     Signal is what lies above ε, noise the rest; ε = (1 + √β) s, the edge of a random matrix's spectrum (Marchenko and
-    Pastur), with β the smaller of in/out and out/in, and s the interquartile range of σ over 1.349. What is zero but
-    for rounding, as NumPy's `matrix_rank` has it, is no noise.
+    Pastur), with β the smaller of in/out and out/in, and s the interquartile range of σ over 1.349. Where all noise is
+    below the edge of what rounding the weights makes, it is none.
     """
     low, high = np.quantile(S, [0.25, 0.75])
-    beta = min(shape) / max(shape)
+    beta = min(W.rows, W.columns) / max(W.rows, W.columns)
     signal = (1 + math.sqrt(beta)) * (high - low) / 1.349 < S
-    noise = S[~signal & (S[0] * max(shape) * np.finfo(np.float64).eps < S)].sum()
-    if not noise:
+    noise = S[~signal]
+    if noise.max(initial=0.0) <= W.eps * np.linalg.norm(S) * (W.rows**-0.5 + W.columns**-0.5):
         raise Unsaid("all of its singular values are signal, none is noise")
-    return float(S[signal].sum() / noise / S[0])
+    return float(S[signal].sum() / noise.sum() / S[0])
 
 
-def stable_rank(S: Spectrum, shape: tuple[int, int]) -> float:
+def stable_rank(S: Spectrum, W: Matrix) -> float:
     """‖W‖_F² / σ₁²: over how many directions the weight is spread."""
     return float(np.square(S / S[0]).sum())
 
 
-def effective_rank(S: Spectrum, shape: tuple[int, int]) -> float:
+def effective_rank(S: Spectrum, W: Matrix) -> float:
     """The exponential of the entropy of σ / Σσ (Roy and Vetterli, EUSIPCO 2007, Definition 1)."""
     share = S / S.sum()
     share = share[share > 0]
     return math.exp(-(share * np.log(share)).sum())
 
 
-def alpha(S: Spectrum, shape: tuple[int, int]) -> float:
+def alpha(S: Spectrum, W: Matrix) -> float:
     """The exponent of the power law that the largest eigenvalues σ² follow, as WeightWatcher fits it.
 
     The tail begins where the fit is best, by the distance of Kolmogorov and Smirnov (Clauset, Shalizi and Newman 2009);
@@ -92,7 +104,7 @@ def alpha(S: Spectrum, shape: tuple[int, int]) -> float:
     return float(slopes[found[1]])
 
 
-def hill(S: Spectrum, shape: tuple[int, int]) -> float:
+def hill(S: Spectrum, W: Matrix) -> float:
     """The same of the larger half of the eigenvalues (Hill's estimator), as TempBalance and AlphaLoRA take it."""
     logs, slopes = _tails(S)
     return float(slopes[len(logs) // 2])
@@ -109,6 +121,8 @@ def _tails(S: Spectrum) -> tuple[Spectrum, Spectrum]:
         raise Unsaid(
             f"{len(eigenvalues)} of its eigenvalues are over {LEAST_EIGENVALUE:g}, and a fit needs {LEAST_EIGENVALUES}"
         )
+    if not np.isfinite(eigenvalues).all():
+        raise Unsaid(_BEYOND)
     logs = np.log(eigenvalues)
     if logs[-1] - logs[0] < ALIKE:
         raise Unsaid("its singular values are all the same, and have no tail")
@@ -136,7 +150,7 @@ def _least_distances(logs: Spectrum, slopes: Spectrum) -> Spectrum:
     return np.where(finite, gaps.max(axis=1) - 1e-12, 1.0)  # less what rounding can be
 
 
-_MEASURES: dict[str, Callable[[Spectrum, tuple[int, int]], float]] = {
+_MEASURES: dict[str, Callable[[Spectrum, Matrix], float]] = {
     "kappa": kappa,
     "snr": spectrum_snr,
     "stable-rank": stable_rank,

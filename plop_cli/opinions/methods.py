@@ -61,12 +61,12 @@ METHODS = {
         Method(
             "kappa", "condition number κ", "weights", True, "KappaTune, arXiv 2506.16289", geometric=True, version=2
         ),
-        Method("snr", "Spectrum's SNR", "weights", False, "Spectrum, arXiv 2406.06623", version=2),
+        Method("snr", "Spectrum's SNR", "weights", False, "Spectrum, arXiv 2406.06623", version=3),
         Method("stable-rank", "stable rank", "weights", False, "Rudelson and Vershynin 2007"),
         Method("effective-rank", "effective rank", "weights", False, "Roy and Vetterli 2007"),
         Method("alpha", "heavy tail α", "weights", False, "WeightWatcher, arXiv 2002.06716", version=2),
         Method("hill", "heavy tail α, Hill", "weights", False, "AlphaLoRA, arXiv 2410.10054", version=2),
-        Method("eva", "explained variance", "activations", False, "EVA, arXiv 2410.07170", version=2),
+        Method("eva", "explained variance", "activations", False, "EVA, arXiv 2410.07170", version=3),
         Method("influence", "block influence", "activations", False, "ShortGPT, arXiv 2403.03853"),
     )
 }
@@ -77,3 +77,6 @@ OF_WEIGHTS = tuple(key for key, method in METHODS.items() if method.looks_at == 
 
 OF_ACTIVATIONS = ("eva", "influence")
 """Those that are taken in the pass of NFN where somebody asks for them, and kept with its run."""
+
+ADAPTED = "second opinions are of the weights that adapters are put on; give the base model, without an adapter"
+"""Why there are none of a model with adapters."""

@@ -11,6 +11,7 @@ Needs no torch: reports and tables are made of it.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass
 from itertools import combinations
@@ -23,7 +24,7 @@ from plop_registry import ModuleValue, Opinion, Run, Skipped
 
 @dataclass(frozen=True)
 class TypeValue:
-    """A module type: the mean over those of its modules that have a value."""
+    """A module type: the mean over those of its modules that have a value; of several tasks, the fewest of them."""
 
     type: str
     modules: int
@@ -59,22 +60,33 @@ class Agreement:
     tau: float | None
 
 
-def ordering(opinion: Opinion, *, count: int | None = None, exclude: Collection[str] = ()) -> Ordering:
-    """The order of module types that an opinion comes to; equals go by name.
+def ordering(*opinions: Opinion, count: int | None = None, exclude: Collection[str] = ()) -> Ordering:
+    """The order of module types that a method's opinion comes to; equals go by name.
 
-    Args: `count` types are chosen (default: as many as PLoP takes); those to `exclude` are out of the question.
+    Args: `opinions`, the same method's of several tasks: a type's value is the mean over them, as PLoP takes it, of
+    those types that have one on all. `count` types are chosen (default: as many as PLoP takes); those to `exclude` are
+    out of the question.
     """
-    method = METHODS[opinion.method]
+    method = METHODS[opinions[0].method]
+    by_task = [_of_types(each, exclude) for each in opinions]
+    mean = _geometric if method.geometric else fmean
+    types = [
+        TypeValue(name, min(len(each[name]) for each in by_task), fmean(mean(each[name]) for each in by_task))
+        for name in by_task[0]
+        if all(name in each for each in by_task)
+    ]
+    types.sort(key=lambda each: (each.value if method.lowest else -each.value, each.type))
+    chosen = types[: default_count(len(types)) if count is None else count]
+    why_none = "" if types else _why_none(opinions[0])
+    return Ordering(method, tuple(types), tuple(each.type for each in chosen), why_none)
+
+
+def _of_types(opinion: Opinion, exclude: Collection[str]) -> dict[str, list[float]]:
     of_types: dict[str, list[float]] = {}
     for module in opinion.values:
         if module.type and module.type not in exclude:
             of_types.setdefault(module.type, []).append(module.value)
-    mean = _geometric if method.geometric else fmean
-    types = [TypeValue(name, len(values), mean(values)) for name, values in of_types.items()]
-    types.sort(key=lambda each: (each.value if method.lowest else -each.value, each.type))
-    chosen = types[: default_count(len(types)) if count is None else count]
-    why_none = "" if types else _why_none(opinion)
-    return Ordering(method, tuple(types), tuple(each.type for each in chosen), why_none)
+    return of_types
 
 
 def of_layers(opinion: Opinion) -> bool:
@@ -87,7 +99,9 @@ def _why_none(opinion: Opinion) -> str:
         return "it tells layers apart, not types"
     if opinion.values:
         return "no type that may be adapted has a value"
-    return f"no module has a value: {opinion.left_out[0]}" if opinion.left_out else "no module has a value"
+    reasons = Counter(each.reason for each in opinion.left_out)
+    why = f": {max(reasons, key=reasons.__getitem__)}" if reasons else ""
+    return f"no module has a value{why}"
 
 
 def agreement(one: Ordering, other: Ordering) -> Agreement:

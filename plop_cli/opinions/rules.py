@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from plop_registry import ModuleValue, Opinion
 
 KAPPA_SHARE = 0.2
@@ -10,12 +12,16 @@ SPECTRUM_SHARE = 0.5
 """Of the layers of each type: `top_percent` of Spectrum's program."""
 
 
-def own_choice(opinion: Opinion, *, share: float | None = None) -> list[str] | None:
+def own_choice(
+    opinion: Opinion, *, share: float | None = None, among: Collection[str] | None = None
+) -> list[str] | None:
     """The modules by name, first choice first; None for a method that has no such rule.
 
-    Args: `share`, how many of the modules, or of the layers of each type (default: what the method's program takes).
+    Args: `share`, how many of the modules, or of the layers of each type (default: what the method's program takes);
+    `among`, the types that may be adapted (default: all).
     """
-    ranked = sorted(opinion.values, key=lambda module: module.value if opinion.lowest else -module.value)
+    adaptable = [module for module in opinion.values if among is None or module.type in among]
+    ranked = sorted(adaptable, key=lambda module: module.value if opinion.lowest else -module.value)
     if opinion.method == "kappa":
         return [module.name for module in ranked[: max(1, int(len(ranked) * (share or KAPPA_SHARE)))]]
     if opinion.method != "snr":

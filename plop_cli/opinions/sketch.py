@@ -28,8 +28,14 @@ WIDTH = 48
 RENEWED = 4
 """Times the tokens after which Q is taken anew."""
 
-_SHIFT = 1e-6
-"""Of the mean eigenvalue: what products in float32 are off by, and keeps the factorisations from failing."""
+_NOISE = 1e-6
+"""Of the largest eigenvalue: what products in float32 are off by. Directions of less variance are not told from it."""
+
+_ALIKE = 1e-10
+"""Of the mean's square: inputs of less variance are the same but for rounding, on their way through float32."""
+
+_LEAST = 1e-30
+"""Of a feature: less variance is too small for squares in float32."""
 
 
 class State(NamedTuple):
@@ -98,30 +104,30 @@ class Sketch:
         return replace(self, Q=Q, SQ=SQ, fresh=self.tokens)
 
     def _rows(self) -> Tensor:
-        """B, (width, features): S ≈ BᵀB = S Q (Qᵀ S Q)⁻¹ Qᵀ S."""
+        """B, (at most width, features): S ≈ BᵀB = S Q (Qᵀ S Q)⁻¹ Qᵀ S."""
         Q, SQ, total = (each.double().cpu() for each in (self.Q, self.SQ, self.total))
         SQ = SQ - torch.outer(total, total @ Q) / max(1, self.tokens)
         core = Q.mT @ SQ
-        core = (core + core.mT) / 2
-        core.diagonal().add_(_SHIFT * core.diagonal().mean())
-        factor, failed = torch.linalg.cholesky_ex(core)
-        if failed:  # there is no variance, or NaN
-            return SQ.mT * 0
-        rows: Tensor = torch.linalg.solve_triangular(factor, SQ.mT, upper=False)
+        if not core.isfinite().all():
+            return SQ.mT * math.nan
+        variances, directions = torch.linalg.eigh((core + core.mT) / 2)
+        known = variances > _NOISE * variances[-1]
+        rows: Tensor = (SQ @ directions[:, known] / variances[known].sqrt()).mT
         return rows
 
 
 def explained(states: Sequence[State], rank: int) -> float:
     """The share of the variance that the first `rank` directions explain, of all inputs that the states are of.
 
-    NaN where there is no variance, or the inputs were not finite.
+    NaN where there is no variance but for rounding, or squares of the inputs are not finite, or too small, in float32.
     """
     tokens = sum(state.tokens for state in states)
-    mean = sum(state.tokens * state.mean for state in states) / tokens
+    mean = torch.stack([state.tokens * state.mean for state in states]).sum(dim=0) / tokens
     apart = [math.sqrt(state.tokens) * (state.mean - mean)[None] for state in states]
     rows = torch.cat([*(state.rows for state in states), *apart])
     trace = sum(state.trace for state in states) + float(sum(row.square().sum() for row in apart))
-    if not trace > 0 or not rows.isfinite().all():
+    least = tokens * max(_LEAST * len(mean), _ALIKE * float(mean.square().sum()))
+    if not least < trace < math.inf or not rows.isfinite().all():
         return math.nan
     variances = torch.linalg.eigvalsh(rows @ rows.mT).flip(0).clamp(min=0)
     return min(1.0, float(variances[:rank].sum()) / trace)
@@ -129,7 +135,7 @@ def explained(states: Sequence[State], rank: int) -> float:
 
 def _turned(Q: Tensor, SQ: Tensor) -> Tensor:
     """Orthonormal columns that span those of S Q, by Cholesky; where that has fewer directions, some of Q too."""
-    wide = SQ.double().cpu() + _SHIFT * SQ.norm().item() * Q.double().cpu()
+    wide = SQ.double().cpu() + _NOISE * SQ.norm().item() * Q.double().cpu()
     factor, failed = torch.linalg.cholesky_ex(wide.mT @ wide)
     if failed:  # there is no variance, or NaN
         return Q

@@ -23,22 +23,34 @@ def singular_values(W: Tensor) -> Tensor:
     W = W.detach()
     W = W.cpu() if W.device.type == "mps" else W  # which has no float64
     W = W if W.shape[0] <= W.shape[1] else W.mT
-    squares = (_eigenvalues(W) if W.device.type == "cpu" else torch.linalg.eigvalsh(_gram(W)).cpu()).flip(0)
+    gram = _gram(W)
+    squares = (_eigenvalues(gram) if gram.isfinite().all() else gram.new_zeros(len(gram))).flip(0)
     exact = bool(squares[-1] * STEEPEST**2 > squares[0])
     values: Tensor = squares.sqrt() if exact else torch.linalg.svdvals(W.double())
     return values.cpu()
 
 
-def _eigenvalues(W: Tensor) -> Tensor:
-    """Those of W Wᵀ, in ascending order, by NumPy: its product of a matrix and its transpose takes half as long."""
-    pieces = (piece.double().numpy() for piece in torch.split(W, _WIDTH, dim=1))
-    return torch.from_numpy(np.linalg.eigvalsh(sum(piece @ piece.T for piece in pieces)))
+def eps_of(W: Tensor) -> float:
+    """How far apart the numbers in W are, in relation to them: they may have been kept in less than they are in now."""
+    dtype = next((each for each in (torch.bfloat16, torch.float16) if torch.equal(W.to(each).to(W.dtype), W)), W.dtype)
+    return torch.finfo(dtype).eps
 
 
 def _gram(W: Tensor) -> Tensor:
-    """W Wᵀ, (rows, rows) in float64."""
+    """W Wᵀ, (rows, rows) in float64; on the CPU by NumPy, whose product with the transpose takes half as long."""
+    pieces = (piece.double() for piece in torch.split(W, _WIDTH, dim=1))
+    if W.device.type == "cpu":
+        with np.errstate(over="ignore", invalid="ignore"):
+            return torch.from_numpy(sum(piece @ piece.T for piece in (each.numpy() for each in pieces)))
     gram = W.new_zeros(len(W), len(W), dtype=torch.float64)
-    for piece in torch.split(W, _WIDTH, dim=1):
-        wide = piece.double()
-        gram.addmm_(wide, wide.mT)
+    for piece in pieces:
+        gram.addmm_(piece, piece.mT)
     return gram
+
+
+def _eigenvalues(gram: Tensor) -> Tensor:
+    """In ascending order."""
+    if gram.device.type == "cpu":
+        return torch.from_numpy(np.linalg.eigvalsh(gram.numpy()))
+    values: Tensor = torch.linalg.eigvalsh(gram)
+    return values

@@ -4,7 +4,7 @@
     opinions["kappa"].values
 
 Few matrices at a time are in float64: weights may lie on a GPU, in main memory or on a disk. What has no readable
-weight (quantized layers) is asked for its columns: unit vectors come out as them.
+weight (quantized layers), or a forward of its own, is asked for its columns: unit vectors come out as them.
 """
 
 from __future__ import annotations
@@ -23,25 +23,27 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from plop_cli.errors import PlopError
-from plop_cli.network import experts
+from plop_cli.method.nfn import unit_probes
+from plop_cli.network import experts, own_forward
+from plop_cli.network.adapters import has_adapters
 from plop_cli.network.modules import LinearModule, linear_modules
 from plop_cli.network.offload import fetched, is_offloaded
-from plop_cli.opinions.measures import Unsaid, of_spectrum
-from plop_cli.opinions.methods import METHODS, OF_WEIGHTS
-from plop_cli.opinions.spectra import singular_values
+from plop_cli.opinions.measures import Matrix, Spectrum, Unsaid, of_spectrum
+from plop_cli.opinions.methods import ADAPTED, METHODS, OF_WEIGHTS
+from plop_cli.opinions.spectra import eps_of, singular_values
 from plop_cli.progress import says
 from plop_registry import ModuleValue, Opinion, Skipped
 
 LARGEST = 16_384
 """Of the smaller side of a matrix, of whose singular values nobody waits the end (PEFT stops at a side as large)."""
 
+_Seen = tuple[Spectrum, Matrix]
+"""Singular values, and what they are of."""
+
 _WORKERS = 4
 """Matrices that are looked at at the same time: each takes the memory of its copy in float64."""
 
 _UNREADABLE = "its weight cannot be read"
-
-_AT_ONCE = 1024
-"""Unit vectors that go through a quantized layer together."""
 
 
 def of_weights(model: nn.Module) -> dict[str, Opinion]:
@@ -49,8 +51,10 @@ def of_weights(model: nn.Module) -> dict[str, Opinion]:
 
     `seconds` of each are those of the singular values, which all of them share, and its own.
 
-    Raises PlopError where no weight is in memory or can be read, or there is none to look at.
+    Raises PlopError where no weight is in memory or can be read, there is none to look at, or it is under an adapter.
     """
+    if has_adapters(model):
+        raise PlopError(ADAPTED)
     modules, skipped = linear_modules(model)
     stacks = [each for each in skipped if experts.stacked(model.get_submodule(each.name))]
     _check_there(modules)
@@ -66,7 +70,7 @@ def of_weights(model: nn.Module) -> dict[str, Opinion]:
             try:
                 if isinstance(found, str):
                     raise Unsaid(found)
-                value = of_spectrum(key, found.numpy(), (module.out_features, module.in_features))
+                value = of_spectrum(key, *found)
                 values[key].append(ModuleValue(module.name, module.type, value))
             except Unsaid as reason:
                 left_out[key].append(Skipped(module.name, str(reason)))
@@ -92,20 +96,20 @@ def _check_there(modules: list[LinearModule]) -> None:
         raise PlopError("the model's weights are not in memory (meta device); load them with from_pretrained")
 
 
-def _spectra(modules: list[LinearModule]) -> Iterator[tuple[LinearModule, Tensor | str]]:
+def _spectra(modules: list[LinearModule]) -> Iterator[tuple[LinearModule, _Seen | str]]:
     """Of each module its singular values, or why it has none. The weights of a module are fetched once.
 
     A few matrices at a time, each on its share of the cores: LAPACK makes poor use of several for one of this size.
     """
     threads = torch.get_num_threads()
     workers = min(_WORKERS, threads)
-    waiting: deque[tuple[LinearModule, Future[Tensor] | str]] = deque()
+    waiting: deque[tuple[LinearModule, Future[_Seen] | str]] = deque()
     share = max(1, threads // workers)
     with ThreadPoolExecutor(workers) as pool, _numpy_on(share):
         torch.set_num_threads(share)
         try:
             for module, W in _matrices(modules):
-                waiting.append((module, W if isinstance(W, str) else pool.submit(singular_values, W)))
+                waiting.append((module, W if isinstance(W, str) else pool.submit(_look, W)))
                 if len(waiting) > workers:
                     yield _done(*waiting.popleft())
             while waiting:
@@ -125,8 +129,12 @@ def _numpy_on(threads: int) -> AbstractContextManager[Any]:
     return limits
 
 
-def _done(module: LinearModule, found: Future[Tensor] | str) -> tuple[LinearModule, Tensor | str]:
+def _done(module: LinearModule, found: Future[_Seen] | str) -> tuple[LinearModule, _Seen | str]:
     return module, found if isinstance(found, str) else found.result()
+
+
+def _look(W: Tensor) -> _Seen:
+    return singular_values(W).numpy(), Matrix(W.shape[0], W.shape[1], eps_of(W))
 
 
 def _matrices(modules: list[LinearModule]) -> Iterator[tuple[LinearModule, Tensor | str]]:
@@ -145,6 +153,8 @@ def _readable(module: LinearModule, forward: Any) -> Tensor | str:
         W = _matrix(module, forward)
     except (MemoryError, torch.OutOfMemoryError):  # another time it can
         raise
+    except Unsaid as reason:
+        return str(reason)
     except Exception as failure:  # noqa: BLE001  # foreign code, on what it may not have been written for
         why = " ".join(f"{type(failure).__name__}: {failure}".split())[:200]
         return f"{_UNREADABLE} ({why})"
@@ -161,11 +171,14 @@ def _matrix(module: LinearModule, forward: Any) -> Tensor:
     if module.expert is not None:
         return experts.matrices(linear, module.parameter)[module.expert]
     weight: Tensor = linear.get_parameter("weight") if "weight" in linear._parameters else linear.weight
-    if type(weight) in (Tensor, nn.Parameter) and weight.is_floating_point() and weight.itemsize > 1:
+    readable = type(weight) in (Tensor, nn.Parameter) and weight.is_floating_point() and weight.itemsize > 1
+    plain = own_forward.is_plain(linear)
+    if readable and plain:
         return weight.mT if isinstance(linear, Conv1D) else weight
     # Not off a dequantized copy: bitsandbytes repacks weights in their first forward on some CPUs.
     dtype = next((p.dtype for p in (linear.bias, weight) if p is not None and p.dtype.itemsize > 1), torch.float32)
-    units = torch.eye(module.in_features, dtype=dtype, device=weight.device)
-    bias = forward(torch.zeros_like(units[:1])) if linear.bias is not None else 0
-    columns = [(forward(some) - bias).float() for some in torch.split(units, _AT_ONCE)]
-    return torch.cat(columns).mT
+    u = unit_probes(module.in_features, seed=0).to(weight.device, dtype)
+    _, W = own_forward.without_bias(linear, forward, u)
+    if not plain and not own_forward.is_linear(W, u, W(u)):
+        raise Unsaid(own_forward.NOT_LINEAR)
+    return torch.cat([columns.float() for columns in own_forward.columns(W, u, 1.0)]).mT

@@ -47,9 +47,8 @@ def listed(text: str) -> list[str]:
 
 
 def needs_scores(names: Sequence[str], match: str | None) -> bool:
-    """Whether PLoP has to have chosen before these can race, or what it is computed from has to be known."""
-    activations = {key for key, method in METHODS.items() if method.looks_at == "activations"}
-    return any(name.startswith("plop") or name in activations for name in (*names, match or ""))
+    """Whether PLoP has to have chosen before these can race, or what texts run through has to be known."""
+    return any(name.startswith("plop") or name in METHODS for name in (*names, match or ""))
 
 
 def contestants(
@@ -167,7 +166,7 @@ def _placement(
             raise PlopError(f"{name} cannot race: this model's attention cannot be traced; give types (q_proj+v_proj)")
         return strategy.name.split(" (")[0], recommend(given, targets=strategy.types, model=body)
     if name in METHODS:
-        return METHODS[name].name, recommend(given, targets=_choice_of(opinion(name), body), model=body)
+        return METHODS[name].name, recommend(given, targets=_choice_of(opinion(name), scores, body), model=body)
     parts = [part.strip() for part in name.replace("+", ",").split(",")]
     if len(parts) > 1 or name in types:
         return "+".join(parts), recommend(given, targets=parts, model=body)
@@ -180,9 +179,10 @@ def _placement(
         raise no_such("contestant", name, [*STRATEGIES, *METHODS, *types]) from error
 
 
-def _choice_of(opinion: Opinion, body: Anatomy) -> tuple[str, ...]:
-    """The types that a method would adapt, as many as PLoP."""
-    order = ordering_among({module.type for module in body.modules}, opinion, body.architecture)
+def _choice_of(opinion: Opinion, scores: Scores | None, body: Anatomy) -> tuple[str, ...]:
+    """The types that a method would adapt, as many as PLoP; of those that texts run through, where that is known."""
+    modules = scores.modules if scores else body.modules
+    order = ordering_among({module.type for module in modules}, opinion, body.architecture)
     if order.chosen:
         return order.chosen
     raise PlopError(f"{order.method.name} chooses no types here ({order.why_none}), so it cannot race; leave it out")

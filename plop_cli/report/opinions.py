@@ -12,7 +12,8 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from plop_cli.opinions.beside import Said, beside, mean_of
+from plop_cli.method.estimates import default_count
+from plop_cli.opinions.beside import Said, beside
 from plop_cli.opinions.methods import METHODS
 from plop_cli.opinions.ordering import of_layers
 from plop_cli.placement.refused import refused
@@ -74,12 +75,13 @@ def matrices(answers: Sequence[Answer], registry: Registry) -> tuple[Matrix, ...
 
 
 def _matrix(model: str, answers: Sequence[Answer], registry: Registry) -> Matrix | None:
-    known = [kept(answer.run, registry) for answer in answers]
-    common = [mean_of([_named(each[key]) for each in known]) for key in METHODS if all(key in each for each in known)]
-    if all(opinion.method in ("nfn", "nfn-squared") for opinion in common):
+    known = [[_named(each) for each in kept(answer.run, registry).values()] for answer in answers]
+    run = answers[0].run
+    types = {short(module.type) for module in run.modules}
+    left_out = refused(run.architecture, types)
+    said = beside(*known, count=default_count(len(types) - len(left_out)), exclude=left_out)
+    if all(each.order.method.key in ("nfn", "nfn-squared") for each in said):
         return None
-    types = {module.type for opinion in common for module in opinion.values if module.type}
-    said = beside(common, exclude=refused(answers[0].run.architecture, types))
     order = [kind.type for kind in said[0].order.types]
     order += sorted({kind.type for each in said for kind in each.order.types} - {*order})
     return Matrix(
@@ -88,7 +90,7 @@ def _matrix(model: str, answers: Sequence[Answer], registry: Registry) -> Matrix
         tuple(order),
         tuple(_row(each, order) for each in said if each.order.types),
         _layers(said),
-        tuple(_left_out(common)),
+        tuple(_left_out([each.opinion for each in said])),
     )
 
 

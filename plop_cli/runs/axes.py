@@ -16,6 +16,9 @@ AXES: dict[str, Callable[[Run], str]] = {
 }
 """Each axis and a run's value on it, as people call it."""
 
+OF_WEIGHTS = ("model", "revision", "dtype")
+"""Those that tell weights apart."""
+
 
 def first_difference(runs: Sequence[Run]) -> str:
     """The axis that tells these runs apart; "run" where none does."""

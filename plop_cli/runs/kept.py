@@ -71,9 +71,9 @@ def ordering_of(method: str, run: Run, registry: Registry) -> Ordering:
 
 
 def ordering_among(types: Collection[str], opinion: Opinion, architecture: str) -> Ordering:
-    """The order of a model's types, without those that PEFT refuses to adapt; as many chosen as PLoP takes."""
-    left_out = refused(architecture, types)
-    return ordering(opinion, count=default_count(len(types) - len(left_out)), exclude=left_out)
+    """The order of these types of a model, without those that PEFT refuses to adapt; as many chosen as PLoP takes."""
+    may_be = {*types} - {*refused(architecture, types)}
+    return ordering(opinion, count=default_count(len(may_be)), exclude={m.type for m in opinion.values} - may_be)
 
 
 def _of_weights(words: list[str]) -> list[str]:

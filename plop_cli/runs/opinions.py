@@ -14,8 +14,8 @@ from plop_cli.models.devices import resolve_device, resolve_dtype
 from plop_cli.models.fingerprints import check_unchanged
 from plop_cli.models.options import Loading
 from plop_cli.models.source import ModelSource
-from plop_cli.opinions.beside import Said, beside, mean_of
-from plop_cli.opinions.methods import METHODS, OF_WEIGHTS
+from plop_cli.opinions.beside import Said, beside
+from plop_cli.opinions.methods import ADAPTED, OF_WEIGHTS
 from plop_cli.placement.refused import refused
 from plop_cli.progress import says
 from plop_cli.runs.kept import kept, kept_of_weights, precision
@@ -23,9 +23,6 @@ from plop_registry import Opinion, Registry, RegistryError, Run
 
 if TYPE_CHECKING:
     from torch import nn
-
-ADAPTED = "second opinions are of the weights that adapters are put on; give the base model, without an adapter"
-"""Why there are none of a model with adapters."""
 
 
 def of_weights(
@@ -81,8 +78,8 @@ def said(found: Mapping[str, Opinion]) -> tuple[list[Said], list[str]]:
 
 def of_runs(
     runs: Sequence[Run], weights: Mapping[str, Opinion], source: ModelSource, loading: Loading, registry: Registry
-) -> list[Opinion]:
-    """What is said of a model on the tasks of these runs, in the order in which it is shown; NFN first.
+) -> list[list[Opinion]]:
+    """What is said of a model on the task of each of these runs, as `beside` takes it.
 
     Args: `runs` of `source`, with their modules; `weights` is what `of_weights` gives for `source` and `loading`.
 
@@ -100,5 +97,4 @@ def of_runs(
                 f"run {run.id} is of {own} weights, and {source} is loaded as {form}; "
                 "give the run's --dtype and --load-in, or leave out --opinions"
             )
-    known = [{**kept(run, registry), **weights} for run in runs]
-    return [mean_of([each[key] for each in known]) for key in METHODS if all(key in each for each in known)]
+    return [[*{**kept(run, registry), **weights}.values()] for run in runs]

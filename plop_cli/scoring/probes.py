@@ -16,11 +16,10 @@ from transformers.pytorch_utils import Conv1D
 
 from plop_cli.method import nfn
 from plop_cli.method.estimates import Array
-from plop_cli.network import experts
+from plop_cli.network import experts, own_forward
 from plop_cli.network.modules import LinearModule, Part
 from plop_cli.network.offload import at_next_forward, fetched
 from plop_cli.progress import says
-from plop_cli.scoring import own_forward
 
 
 @dataclass(frozen=True)
@@ -156,7 +155,7 @@ def _plain(column: int, module: LinearModule, probes: _Probes, dtype: torch.dtyp
     assert isinstance(weight, Tensor)
     readable = type(weight) in (Tensor, nn.Parameter) and weight.is_floating_point()
     u, u_norms = probes(module.in_features, weight.device, weight.dtype if readable else dtype)
-    bias, W = _without_bias(linear, forward, u)
+    bias, W = own_forward.without_bias(linear, forward, u)
     outputs = W(u)
     shown = [weight if isinstance(linear, Conv1D) else weight.mT] if readable else own_forward.columns(W, u, 1.0)
     r = torch.stack([nfn.amplification(Wu, u_norms) for Wu in _by_rows(module, outputs)])
@@ -169,7 +168,7 @@ def _own(module: LinearModule, dtype: torch.dtype, u: Tensor, size: float) -> Op
     try:
         with fetched(linear) as forward:
             u = u.to(cast(Tensor, linear.weight).device, dtype)
-            bias, W = _without_bias(linear, linear if linear._forward_hooks else forward, u)
+            bias, W = own_forward.without_bias(linear, linear if linear._forward_hooks else forward, u)
             large = own_forward.sized(W, size)
             outputs = large(u)
             against = None if own_forward.is_linear(large, u, outputs) else own_forward.NOT_LINEAR
@@ -184,12 +183,6 @@ def _own(module: LinearModule, dtype: torch.dtype, u: Tensor, size: float) -> Op
         q = [float(of_rows.square().mean()) for of_rows in r]
     whole, *parts = nfn.expectations(r, q)
     return Operator(bias, whole, tuple(parts), _rank(module, outputs), against, error)
-
-
-def _without_bias(linear: nn.Module, forward: Any, u: Tensor) -> tuple[Tensor | None, own_forward.Map]:
-    """The bias, (out,), and W as the module computes it. A zero input comes out as the bias, wherever that is kept."""
-    bias = forward(torch.zeros_like(u[:1]))[0] if getattr(linear, "bias", None) is not None else None
-    return bias, forward if bias is None else lambda inputs: forward(inputs) - bias
 
 
 def _rank(module: LinearModule, outputs: Tensor) -> int | None:
@@ -218,7 +211,7 @@ def _whole_and_parts(module: LinearModule) -> tuple[Part, ...]:
 
 def _square(W: Tensor) -> Tensor:
     """‖W‖_F²."""
-    return cast(Tensor, torch.linalg.vector_norm(W, dtype=torch.float32).square())
+    return nfn.norms(W, dim=None).square()
 
 
 def _experts(column: int, first: LinearModule, probes: _Probes) -> _Seen:

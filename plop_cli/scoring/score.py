@@ -26,6 +26,7 @@ from plop_cli.network.forward import Forward, check_length, forward
 from plop_cli.network.hooks import evaluating
 from plop_cli.network.modules import LinearModule, linear_modules
 from plop_cli.network.offload import counted_reads, execution_device, is_offloaded
+from plop_cli.network.own_forward import input_sizes
 from plop_cli.network.parts import in_parts
 from plop_cli.opinions.activations import Unasked, Watcher
 from plop_cli.placement.refused import left_out, refused, trainable
@@ -34,7 +35,6 @@ from plop_cli.scoring.batches import Batch, batches, default_budget
 from plop_cli.scoring.fitting import Fitting
 from plop_cli.scoring.measurement import measured, summarize
 from plop_cli.scoring.meter import Meter, columns_of_parts
-from plop_cli.scoring.own_forward import input_sizes
 from plop_cli.scoring.probes import Operators
 from plop_cli.scoring.scores import Course, NFNScores
 from plop_cli.scoring.settings import settings

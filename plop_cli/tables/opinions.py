@@ -42,6 +42,8 @@ def opinions_table(title: str, all_said: Sequence[Said], *, width: int = WIDE) -
     notes = [f"{CHOSEN} is what each would adapt."]
     if compared:
         notes.append("shared: types that PLoP adapts too; τ: Kendall's, of its order and PLoP's.")
+    else:
+        notes.append("No text was read: modules that none runs through are among them.")
     return Group(table, *(Text(line) for line in (*notes, *missing(all_said))))
 
 
@@ -86,7 +88,7 @@ def _document(each: Said) -> dict[str, Any]:
         "shared_with_plop": list(plop.shared) if plop else None,
         "tau": plop.tau if plop else None,
         "modules": [{"name": name, "type": kind, "value": value} for name, kind, value in each.opinion.values],
-        "own_rule": own_choice(each.opinion),
+        "own_rule": own_choice(each.opinion, among=order.values),
         "left_out": [{"name": skipped.name, "reason": skipped.reason} for skipped in each.opinion.left_out],
         "settings": dict(each.opinion.settings),
         "seconds": each.opinion.seconds,

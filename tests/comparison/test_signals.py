@@ -85,6 +85,22 @@ def test_weights_say_the_same_of_every_task(two: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("words", [("org/m0/gsm8k", "org/m0/piqa"), ("--by", "task", "--model", "org/m0")])
+def test_weights_in_another_precision_differ_by_that_and_not_by_the_task(
+    two: Path, make_run: MakeRun, words: tuple[str, ...]
+) -> None:
+    with Registry(two) as registry:
+        half, matrix = make_run(3, model_id="org/m0", model_revision="0" * 40, task_id="piqa", dtype="bfloat16")
+        registry.add(half, matrix)
+        registry.opinions.keep_of_weights("0" * 40, "bfloat16", [opinion("kappa", OTHER)])
+    result = compare(two, *words, "--signal", "kappa")
+    shown = " ".join(result.stdout.split())
+    assert "The placement changes with the dtype" in shown, result.stderr
+    assert "not the same dtype: " in shown
+    assert "bfloat16 in piqa" in shown
+    assert "of the same weights" not in shown
+
+
 @pytest.mark.parametrize(
     ("signal", "said"),
     [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
 import shutil
 from collections import defaultdict
 from pathlib import Path
@@ -138,6 +139,47 @@ def test_a_sketch_of_many_features_is_near_the_truth_and_processes_add_up() -> N
     assert explained([*states, idle], RANK) == pytest.approx(explained(states, RANK))
 
 
+@pytest.mark.parametrize("features", [64, 576])
+@pytest.mark.parametrize("mean", [0.0, 3.0])
+@pytest.mark.parametrize("number", [3, 20, 40])
+def test_inputs_unlike_the_first_ones_are_explained_too(number: int, mean: float, features: int) -> None:
+    """Of few directions, of which the first batch has a third: padding-like rows of N in DNA, a file's head."""
+    rows = gaussian(number, features, seed=number) + mean * gaussian(1, features, seed=1)
+    at = torch.Generator().manual_seed(number)
+    likely = 1 / torch.arange(1, number + 1).square()
+    batches_of_rows = [torch.multinomial(likely[: max(1, number // 3)], 100, replacement=True, generator=at)]
+    batches_of_rows += [torch.multinomial(likely, 128, replacement=True, generator=at) for _ in range(9)]
+    sketch = Sketch.of(features)
+    for drawn in batches_of_rows:
+        sketch = sketch.after(rows[drawn])
+    exact = share(rows[torch.cat(batches_of_rows)].double())
+    assert explained([sketch.state()], RANK) == pytest.approx(exact, rel=1e-4)
+
+
+@pytest.mark.parametrize("size", [1e-25, 1e25])
+def test_inputs_whose_squares_float32_does_not_hold_say_nothing(size: float) -> None:
+    z = gaussian(200, 40, seed=3)
+    assert explained([Sketch.of(40).after(z).state()], RANK) == pytest.approx(share(z.double()), rel=1e-3)
+    assert math.isnan(explained([Sketch.of(40).after(size * z).state()], RANK))
+
+
+def test_rounding_is_no_variance() -> None:
+    """A model that is given one token, again and again, has one hidden state at each place, but for the last digits."""
+    assert not asked(qwen2(), texts=["aaaa" * length for length in range(8, 24)])["eva"].values
+
+
+def test_a_block_that_does_nothing_has_no_influence() -> None:
+    class Through(nn.Module):
+        def forward(self, hidden_states: Tensor, **options: Any) -> Tensor:
+            return hidden_states.clone()
+
+    model = qwen2()
+    block = model.model.layers[1]
+    block.forward = Through().forward
+    assert values(asked(model)["influence"])["model.layers.1"] == pytest.approx(0, abs=1e-7)
+    assert min(values(asked(model)["influence"]).values()) >= 0
+
+
 def test_scores_are_the_same_with_opinions_and_modules_given_one_tensor_share_a_sketch() -> None:
     model = qwen2()
     plain, more = (score(model, byte_tokenizer(), TEXTS, opinions=which) for which in (False, True))
@@ -245,7 +287,9 @@ def test_what_is_not_finite_is_left_out_and_one_module_makes_a_type() -> None:
     assert "model.layers.2" in {each.name for each in found["influence"].left_out}
     left_out = {each.name: each.reason for each in found["eva"].left_out}
     assert set(left_out) == {f"model.layers.2.mlp.{name}_proj" for name in ("gate", "up", "down")}
-    assert {"its inputs are not finite, all the same, or too few"} == set(left_out.values())
+    assert {"its inputs are too few, all the same, not finite, or too large or small to be squared"} == set(
+        left_out.values()
+    )
     kinds = {each.type: each.modules for each in ordering(found["eva"]).types}
     assert (kinds["gate_proj"], kinds["q_proj"]) == (2, 3)
 
@@ -290,7 +334,6 @@ def test_they_are_kept_with_the_run_and_a_run_without_them_is_no_answer(tiny: Pa
     bare = json.loads(plop(*command).stdout)
     scored = plop(*command, "--opinions")
     more = json.loads(scored.stdout)
-    assert f"plop recommend {tiny} --run {more['run_id'][:8]} --opinions" in scored.stderr
     again = json.loads(plop(*command, "--opinions").stdout)
     assert (more["cached"], again["cached"], again["run_id"]) == (False, True, more["run_id"])
     assert bare["modules"] == more["modules"]
@@ -301,3 +344,14 @@ def test_they_are_kept_with_the_run_and_a_run_without_them_is_no_answer(tiny: Pa
     compared = plop("compare", more["run_id"], "tiny/sample/code", "--signal", "eva", "-f", "json", *where)
     assert compared.exit_code == 0, compared.stderr
     assert json.loads(compared.stdout)["signal"] == "eva"
+
+
+@pytest.mark.parametrize("form", [(), ("--dtype", "bfloat16")])
+def test_the_command_that_shows_them_is_said_and_runs(tiny: Path, tmp_path: Path, form: tuple[str, ...]) -> None:
+    result = plop(
+        "score", tiny, "--task", "sample/math", "-n", "8", "--opinions", *form, "--registry", tmp_path / "r.db"
+    )
+    _, command = result.stderr.strip().rsplit(": plop ", 1)
+    shown = plop(*shlex.split(command))
+    assert shown.exit_code == 0, shown.stderr
+    assert "explained variance" in shown.stdout

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from plop_cli.opinions import measures
-from plop_cli.opinions.measures import Unsaid, alpha, hill, of_spectrum
+from plop_cli.opinions.measures import Matrix, Unsaid, alpha, hill, of_spectrum
 from plop_cli.opinions.methods import OF_WEIGHTS
 from plop_cli.opinions.spectra import singular_values
 from readings import READINGS, reading
@@ -45,14 +45,16 @@ def test_singular_values_are_exact_for_the_weights_as_they_are_stored(dtype: tor
 @pytest.mark.parametrize("method", READINGS)
 def test_a_method_says_what_its_definition_says(method: str, shape: tuple[int, int]) -> None:
     W = matrix(*shape)
-    assert of_spectrum(method, singular_values(W).numpy(), shape) == pytest.approx(reading(method, W.numpy()), 1e-5)
+    assert of_spectrum(method, singular_values(W).numpy(), Matrix(*shape)) == pytest.approx(
+        reading(method, W.numpy()), 1e-5
+    )
 
 
 def test_spectrums_noise_ends_at_the_edge_of_a_random_matrix() -> None:
     """The quartiles of 1 … 63 and 200 are 16.75 and 48.25: ε = 2 · 31.5 / 1.349 = 46.7."""
     S = np.array([200.0, *range(63, 0, -1)])
     signal = sum(range(47, 64)) + 200
-    assert of_spectrum("snr", S, (64, 64)) == pytest.approx(signal / sum(range(1, 47)) / 200)
+    assert of_spectrum("snr", S, Matrix(64, 64)) == pytest.approx(signal / sum(range(1, 47)) / 200)
 
 
 def pareto(exponent: float, count: int = 4000) -> np.ndarray:
@@ -64,14 +66,14 @@ def pareto(exponent: float, count: int = 4000) -> np.ndarray:
 @pytest.mark.parametrize("exponent", [2.0, 3.5, 6.0])
 def test_a_power_law_has_its_own_exponent(exponent: float) -> None:
     S = pareto(exponent)
-    assert alpha(S, (1, 1)) == pytest.approx(exponent, rel=0.02)
-    assert hill(S, (1, 1)) == pytest.approx(exponent, rel=0.02)
+    assert alpha(S, Matrix(1, 1)) == pytest.approx(exponent, rel=0.02)
+    assert hill(S, Matrix(1, 1)) == pytest.approx(exponent, rel=0.02)
 
 
 def test_the_tail_begins_where_the_power_law_does() -> None:
     """Half of the eigenvalues lie in a bulk below; with it the exponent would be another."""
     S = np.concatenate([pareto(3.0), np.linspace(1.0, 0.3, 4000)])
-    assert alpha(S, (1, 1)) == pytest.approx(3.0, rel=0.05)
+    assert alpha(S, Matrix(1, 1)) == pytest.approx(3.0, rel=0.05)
 
 
 @pytest.mark.parametrize("kind", ["normal", "pareto", "matrix", "ties"])
@@ -89,7 +91,7 @@ def test_the_tail_is_the_best_of_all(kind: str) -> None:
         S = 10 * np.sort(drawn() + 0.1)[::-1]
         logs, slopes = measures._tails(S)
         distances = [measures._distance(logs[start:], slope) for start, slope in enumerate(slopes)]
-        assert alpha(S, (1, 1)) == slopes[int(np.argmin(distances))]
+        assert alpha(S, Matrix(1, 1)) == slopes[int(np.argmin(distances))]
 
 
 @pytest.mark.parametrize(
@@ -107,7 +109,7 @@ def test_the_tail_is_the_best_of_all(kind: str) -> None:
 )
 def test_where_there_is_nothing_to_say_it_is_said_why(method: str, S: np.ndarray, reason: str) -> None:
     with pytest.raises(Unsaid, match=reason):
-        of_spectrum(method, S, (len(S), len(S)))
+        of_spectrum(method, S, Matrix(len(S), len(S)))
 
 
 @pytest.mark.parametrize("method", OF_WEIGHTS)
@@ -115,4 +117,4 @@ def test_where_there_is_nothing_to_say_it_is_said_why(method: str, S: np.ndarray
 def test_no_matrix_has_a_value_that_is_not_finite(method: str, S: np.ndarray) -> None:
     """One of rank one, of one column, of equal singular values, of tiny ones."""
     with suppress(Unsaid):
-        assert math.isfinite(of_spectrum(method, S, (len(S), len(S))))
+        assert math.isfinite(of_spectrum(method, S, Matrix(len(S), len(S))))

@@ -14,7 +14,7 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, CLIPConfig, CLIPModel, MixtralConfig
 from typer.testing import CliRunner, Result
 
 import architectures
@@ -23,7 +23,7 @@ from plop_cli.cli.app import app
 from plop_cli.opinions import weights
 from plop_cli.opinions.methods import METHODS, OF_WEIGHTS
 from plop_registry import Registry
-from small_models import byte_tokenizer, qwen2
+from small_models import byte_tokenizer, qwen2, uneven
 
 Plop = Callable[..., Result]
 
@@ -142,6 +142,40 @@ def test_of_several_tasks_nfn_is_the_mean(plop: Plop, tiny: Path, words: Path, t
     assert values == pytest.approx({kind["type"]: kind["nfn"] for kind in placement["types"]})
 
 
+def test_of_experts_that_some_tasks_do_not_reach_too(plop: Plop, registry: Path, tmp_path: Path) -> None:
+    config = MixtralConfig(
+        hidden_size=64,
+        intermediate_size=96,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        num_local_experts=16,
+        num_experts_per_tok=1,
+        vocab_size=257,
+        max_position_embeddings=256,
+    )
+    model = uneven(AutoModelForCausalLM, config)
+    with torch.no_grad():
+        for layer in model.model.layers:
+            layer.mlp.gate.weight.mul_(20)
+    model.save_pretrained(tmp_path / "experts")
+    byte_tokenizer().save_pretrained(tmp_path / "experts")
+    tasks = []
+    for letters in ("ab", "yz"):
+        tasks += ["-t", tmp_path / f"{letters}.txt"]
+        tasks[-1].write_text("".join(f"{letters * (number + 8)}\n" for number in range(16)))
+    placement = document(plop("recommend", tmp_path / "experts", *tasks, "--opinions", "-f", "json"))
+    plain = placement["opinions"][0]
+    assert plain["chosen"] == [kind["type"] for kind in placement["types"] if kind["chosen"]]
+    assert {kind["type"]: kind["value"] for kind in plain["types"]} == {
+        kind["type"]: pytest.approx(kind["nfn"]) for kind in placement["types"]
+    }
+    reached = [
+        {module.name for module in run.modules if module.tokens} for run in Registry(registry).runs(modules=True)
+    ]
+    assert reached[0] != reached[1]
+
+
 @pytest.mark.parametrize(
     ("options", "remedy"),
     [
@@ -232,9 +266,41 @@ def test_what_peft_refuses_to_adapt_is_chosen_by_no_method(plop: Plop, registry:
     result = plop("opinions", folder, "-f", "json")
     assert all("out_proj" not in each["chosen"] for each in document(result)["methods"])
     assert "out_proj is left out of the choice: PEFT refuses" in " ".join(result.stderr.split())
+    assert not any("out_proj" in name for each in document(result)["methods"] for name in each["own_rule"] or ())
     orders = second_opinions(str(folder), registry=registry)
     assert not any("out_proj" in order.chosen for order in orders.values())
     assert len({len(order.chosen) for order in orders.values() if order.types}) == 1
+
+
+def test_what_no_token_runs_through_is_chosen_by_no_method(plop: Plop, words: Path, tmp_path: Path) -> None:
+    """Mamba takes the weight of dt_proj and never calls it, which is known of a run, and said of weights alone."""
+    folder = tmp_path / "mamba"
+    architectures.build("Mamba").save_pretrained(folder)
+    byte_tokenizer().save_pretrained(folder)
+    assert "modules that none runs through are among them" in " ".join(plop("opinions", folder).stdout.split())
+    placement = document(plop("recommend", folder, "--task", words, "--opinions", "-f", "json"))
+    count = sum(kind["chosen"] for kind in placement["types"])
+    for each in placement["opinions"]:
+        assert not {"dt_proj", "out_proj"} & {kind["type"] for kind in each["types"]}
+        assert not any(name.endswith(("dt_proj", "out_proj")) for name in each["own_rule"] or ())
+        assert len(each["chosen"]) == (count if each["types"] else 0)
+
+
+def test_a_model_that_does_not_tell_where_its_words_are_has_opinions_and_scores(
+    plop: Plop, words: Path, tmp_path: Path
+) -> None:
+    sizes = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4}
+    config = CLIPConfig(
+        text_config={**sizes, "vocab_size": 257, "eos_token_id": 2},
+        vision_config={**sizes, "image_size": 28, "patch_size": 14},
+        projection_dim=32,
+    )
+    CLIPModel(config).save_pretrained(tmp_path / "clip")
+    byte_tokenizer().save_pretrained(tmp_path / "clip")
+    short = ("--task", words, "--max-length", "64")
+    placement = document(plop("recommend", tmp_path / "clip", *short, "--opinions", "-f", "json"))
+    assert len(placement["opinions"]) == 10
+    assert not any("vision" in module["name"] for module in placement["opinions"][0]["modules"])
 
 
 def test_weights_that_cannot_be_read_are_refused_and_not_stored(

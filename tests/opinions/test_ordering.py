@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -46,14 +47,35 @@ def test_why_no_type_is_ordered_is_said() -> None:
     only = opinion("snr", {"out_proj": [8.5]})
     assert ordering(only, exclude=["out_proj"]).why_none == "no type that may be adapted has a value"
     assert not of_layers(only)
-    none = METHODS["snr"].opinion([], [Skipped("0.q", "it is zero")], seconds=0)
-    assert ordering(none).why_none == "no module has a value: 0.q: it is zero"
+    left_out = [Skipped("0.q", "it is zero"), Skipped("0.k", "all is signal"), Skipped("1.k", "all is signal")]
+    none = METHODS["snr"].opinion([], left_out, seconds=0)
+    assert ordering(none).why_none == "no module has a value: all is signal", "what most of them lack it for"
 
 
 def test_all_methods_choose_as_many_types_though_some_have_values_for_few() -> None:
     kappa = opinion("kappa", {"q": [3.0], "k": [4.0], "v": [1.0], "o": [2.0], "u": [5.0], "d": [6.0]})
     few = opinion("snr", {"q": [3.0], "k": [4.0], "v": [1.0], "o": [2.0]})
     assert [len(each.order.chosen) for each in beside([kappa, few])] == [3, 3]
+
+
+def test_of_several_tasks_a_type_has_the_mean_of_its_own_of_each() -> None:
+    """As PLoP takes it, though modules may be missing from one of them: experts that no token reached."""
+    one, other = opinion("nfn", {"q": [1.0, 3.0], "v": [4.0]}), opinion("nfn", {"q": [6.0], "k": [1.0], "v": [2.0]})
+    assert ordering(one, other).values == {"v": 3.0, "q": 4.0}
+    assert [each.modules for each in ordering(one, other).types] == [1, 1]
+    kappa = replace(opinion("kappa", {"q": [3.0], "v": [1.0]}), seconds=2.0)
+    plop, weights = beside([one, kappa], [other, kappa])
+    assert (plop.order.values, weights.order.values) == ({"v": 3.0, "q": 4.0}, pytest.approx({"v": 1.0, "q": 3.0}))
+    assert weights.opinion.seconds == 2.0, "computed once"
+
+
+def test_types_without_nfn_are_chosen_by_no_method() -> None:
+    nfn = opinion("nfn", {"q": [1.0], "k": [2.0], "v": [3.0]})
+    kappa = opinion("kappa", {"dt": [1.0], "q": [2.0], "k": [3.0], "v": [4.0]})
+    _, other = beside([nfn, kappa])
+    assert other.order.chosen == ("q", "k")
+    (alone,) = beside([kappa])
+    assert alone.order.chosen == ("dt", "q")
 
 
 @pytest.mark.parametrize(

@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 import torch
 from accelerate import cpu_offload
+from peft import LoraConfig, get_peft_model
 from peft.helpers import KappaTuneSelector
 from transformers import MixtralConfig, MixtralForCausalLM
+from transformers.integrations.bitnet import AutoBitLinear
 
 from plop_cli import PlopError
 from plop_cli.network.modules import linear_modules
-from plop_cli.opinions.measures import of_spectrum
+from plop_cli.opinions.measures import Matrix, of_spectrum
 from plop_cli.opinions.methods import METHODS, OF_WEIGHTS
 from plop_cli.opinions.ordering import ordering
 from plop_cli.opinions.rules import own_choice
@@ -84,7 +86,7 @@ def test_conv1d_is_read_the_other_way_round() -> None:
         S = np.linalg.svd(W, compute_uv=False)
         for method in ("kappa", "stable-rank", "effective-rank"):
             value = by_name(opinions[method])[module.name]
-            assert value == pytest.approx(of_spectrum(method, S, W.shape), rel=1e-4)
+            assert value == pytest.approx(of_spectrum(method, S, Matrix(*W.shape)), rel=1e-4)
 
 
 def test_each_expert_of_a_stack_has_its_own_values() -> None:
@@ -195,3 +197,51 @@ def test_quantized_weights_are_asked_for_their_columns(quantized: Callable[[torc
     assert kappa == pytest.approx(np.linalg.cond(W), rel=1e-3)
     before = np.linalg.cond(plain.weight.detach().double().numpy())
     assert abs(kappa - np.linalg.cond(W)) < abs(kappa - before) / 10
+
+
+def test_a_layer_that_rounds_its_weights_in_the_forward_is_read_as_what_it_computes() -> None:
+    torch.manual_seed(0)
+    layer = AutoBitLinear(64, 64, bias=False, online_quant=True)
+    with torch.no_grad():
+        W = layer(torch.eye(64)).T.double().numpy()
+    (value,) = by_name(of_weights(torch.nn.Sequential(layer))["stable-rank"]).values()
+    assert value == pytest.approx(reading("stable-rank", W), rel=1e-3)
+    assert value != pytest.approx(reading("stable-rank", layer.weight.detach().double().numpy()), rel=0.02)
+
+
+def test_a_layer_that_is_no_linear_map_has_no_value() -> None:
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Linear(64, 64), AutoBitLinear(64, 64, bias=False, use_rms_norm=True))
+    for opinion in of_weights(model).values():
+        assert [each.name for each in opinion.values] == ["0"]
+        assert "it is no linear map" in opinion.left_out[0].reason
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("kept_in", [torch.float32, torch.bfloat16])
+def test_what_rounding_makes_of_a_low_rank_is_no_noise(dtype: torch.dtype, kept_in: torch.dtype) -> None:
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Linear(96, 64), torch.nn.Linear(64, 80))
+    with torch.no_grad():
+        model[0].weight.copy_(torch.randn(64, 8) @ torch.randn(8, 96))
+    snr = of_weights(model.to(kept_in).to(dtype))["snr"]
+    assert [each.name for each in snr.values] == ["1"]
+    assert [str(each) for each in snr.left_out] == ["0: all of its singular values are signal, none is noise"]
+
+
+def test_weights_whose_squares_float64_does_not_hold_are_left_out_where_these_count() -> None:
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Linear(40, 40, dtype=torch.float64))
+    before = by_name(of_weights(model)["kappa"])
+    with torch.no_grad():
+        model[0].weight.mul_(1e160)
+    opinions = of_weights(model)
+    assert by_name(opinions["kappa"]) == {"0": pytest.approx(before["0"], rel=1e-4)}
+    assert [each.reason for each in opinions["alpha"].left_out] == [
+        "its singular values are too large or too small for float64"
+    ]
+
+
+def test_a_model_with_adapters_is_refused() -> None:
+    with pytest.raises(PlopError, match="give the base model, without an adapter"):
+        of_weights(get_peft_model(qwen2(), LoraConfig(target_modules=["q_proj"])))

@@ -17,7 +17,7 @@ from fingerprint import no_trace
 from plop_cli import Placement, PlopError, race, recommend
 from plop_cli.opinions.methods import METHODS
 from plop_cli.racing import losses, training
-from plop_cli.racing.contestants import contestants
+from plop_cli.racing.contestants import contestants, needs_scores
 from plop_cli.racing.examples import draw
 from plop_cli.racing.identity import Setting, adapters_of
 from plop_cli.racing.sources import shaped
@@ -298,6 +298,23 @@ def test_other_methods_race_by_the_types_that_they_choose() -> None:
     assert max(sizes) <= min(100_000, 1.02 * min(sizes))
     with pytest.raises(PlopError, match=r"block influence chooses no types here \(it tells layers apart, not types\)"):
         contestants(["mlp", "influence"], body, None, pytest.fail, opinion, rank=4)
+
+
+def test_other_methods_choose_among_what_texts_run_through_and_as_many_as_plop() -> None:
+    """Mamba takes the weight of dt_proj and never calls it, and PEFT refuses out_proj."""
+    from plop_cli import score
+    from plop_cli.network.anatomy import anatomy
+    from plop_cli.opinions.weights import of_weights
+
+    model = architectures.build("Mamba")
+    opinions = of_weights(model)
+    scores = score(model, byte_tokenizer(), [f"{number} and so on" for number in range(8)])
+    found = contestants(["plop", "kappa", "hill"], anatomy(model), scores, pytest.fail, opinions.__getitem__, rank=4)
+    chosen = [{module.type for module in placement.modules} for placement in found.values()]
+    assert not set().union(*chosen) & {"dt_proj", "out_proj"}
+    assert len(set(map(len, chosen))) == 1
+    assert needs_scores(["mlp", "kappa"], None)
+    assert not needs_scores(["mlp", "attn"], "mlp:8")
 
 
 def test_those_that_come_to_the_same_adapters_run_the_same_laps_and_that_is_said() -> None:

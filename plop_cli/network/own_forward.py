@@ -35,6 +35,15 @@ def is_plain(linear: nn.Module) -> bool:
     return not own and not linear._forward_hooks  # those may change what comes out
 
 
+def without_bias(linear: Any, forward: Any, u: Tensor) -> tuple[Tensor | None, Map]:
+    """The bias, (out,), and W as the module computes it. A zero input comes out as the bias, wherever that is kept.
+
+    Args: `forward`, as `fetched` yields it; `u`, (some, in), a tensor of the kind that it takes.
+    """
+    bias = forward(torch.zeros_like(u[:1]))[0] if getattr(linear, "bias", None) is not None else None
+    return bias, forward if bias is None else lambda inputs: forward(inputs) - bias
+
+
 def input_sizes(modules: Sequence[LinearModule], run: Callable[[], object]) -> dict[nn.Module, float]:
     """The power of two nearest to the mean ‖z‖ that each module with a forward of its own is given in `run`.
 
