@@ -178,7 +178,7 @@ def _matrix(module: LinearModule, forward: Any) -> Tensor:
     # Not off a dequantized copy: bitsandbytes repacks weights in their first forward on some CPUs.
     dtype = next((p.dtype for p in (linear.bias, weight) if p is not None and p.dtype.itemsize > 1), torch.float32)
     u = unit_probes(module.in_features, seed=0).to(weight.device, dtype)
-    _, W = own_forward.without_bias(linear, forward, u)
+    _, W = own_forward.without_bias(linear, linear if linear._forward_hooks else forward, u)
     if not plain and not own_forward.is_linear(W, u, W(u)):
         raise Unsaid(own_forward.NOT_LINEAR)
     return torch.cat([columns.float() for columns in own_forward.columns(W, u, 1.0)]).mT
