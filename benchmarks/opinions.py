@@ -28,7 +28,9 @@ from plop_cli.models.loading import load
 from plop_cli.models.options import Loading
 from plop_cli.models.source import identify
 from plop_cli.network.modules import linear_modules
+from plop_cli.opinions.activations import EVERY, RANK
 from plop_cli.opinions.weights import of_weights
+from plop_cli.scoring.tokens import tokenize
 from plop_cli.texts.tasks import load_task
 from plop_registry import Opinion
 
@@ -79,15 +81,53 @@ def activations(model: Any, tokenizer: Any, repeats: int) -> None:
     print(f"{len(texts)} texts: a score {bare:.1f} s, with opinions {more:.1f} s: {more / bare:.3f} times")
 
 
+def against_all_inputs(model: Any, tokenizer: Any) -> None:
+    """How far the sketch of each module's inputs is from all of the same tokens, whose covariance takes far longer."""
+    texts = load_task("sample/math", samples=100).texts
+    seen: dict[str, list[torch.Tensor]] = {m.name: [] for m in linear_modules(model)[0]}
+    hooks = [
+        model.get_submodule(name).register_forward_hook(lambda _, args, __, kept=kept: kept.append(args[0][0]))
+        for name, kept in seen.items()
+    ]
+    with torch.no_grad():
+        for ids in tokenize(tokenizer, texts, max_length=256, chat=False).ids:
+            model.base_model(input_ids=torch.tensor([ids]))
+    for hook in hooks:
+        hook.remove()
+    (eva, _) = score(model, tokenizer, texts, opinions=True).opinions
+    exact: dict[int, float] = {}
+    apart: dict[str, float] = {}
+    types: dict[str, list[tuple[float, float]]] = {}
+    for each in eva.values:
+        rows = [z[(torch.arange(len(z)) + row) % EVERY == 0] for row, z in enumerate(seen[each.name])]
+        same = seen[each.name][0].data_ptr()  # one tensor for query, key and value
+        if same not in exact:
+            z = torch.cat(rows).double()
+            z = z - z.mean(dim=0)
+            S = torch.linalg.eigvalsh(z @ z.mT if len(z) < z.shape[1] else z.mT @ z).flip(0)
+            exact[same] = float(S[:RANK].sum() / S.sum())
+        apart[each.name] = each.value / exact[same] - 1
+        types.setdefault(each.type, []).append((each.value, exact[same]))
+    means = {kind: sum(a for a, _ in pairs) / sum(b for _, b in pairs) - 1 for kind, pairs in types.items()}
+    worst, of_types = (max(each, key=lambda name: abs(each[name])) for each in (apart, means))
+    print(
+        f"explained variance against all of its inputs: {apart[worst]:+.1%} at most ({worst}), "
+        f"median {statistics.median(apart.values()):+.1%}; of types {means[of_types]:+.1%} at most ({of_types})"
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="demo")
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--activations", action="store_true", help="what EVA and block influence add to a score")
+    parser.add_argument(
+        "--activations", action="store_true", help="what EVA and block influence add to a score, and how far EVA is off"
+    )
     asked = parser.parse_args()
     model, tokenizer = load(identify(asked.model), Loading(dtype="float32", device="cpu"))
     if asked.activations:
         activations(model, tokenizer, asked.repeats)
+        against_all_inputs(model, tokenizer)
         return
     matrices = {m.name: m.module.get_parameter("weight").detach() for m in linear_modules(model)[0]}
     taken: list[tuple[float, float]] = []

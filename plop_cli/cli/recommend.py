@@ -240,8 +240,13 @@ def _beside(
 ) -> list[Said]:
     """What other methods say of the model, each with as many types as PLoP chose of the same ones."""
     from plop_cli.opinions.beside import beside
+    from plop_cli.opinions.methods import OF_ACTIVATIONS
+    from plop_cli.runs.kept import has_opinions, lacking
     from plop_cli.runs.opinions import of_runs, of_weights
 
     runs = [registry.get(each.run.id) for each in scores]
+    for run in runs:
+        if not has_opinions(run, registry):
+            note(lacking(OF_ACTIVATIONS, run, registry))
     opinions = of_runs(runs, of_weights(source, loading, registry, note=note), source, loading, registry)
     return beside(*opinions, count=len(placement.choice.chosen), exclude={*exclude, *placement.left_out})

@@ -113,7 +113,7 @@ def score(
     if format is not Format.table:
         _print(scored, format, by=by.value, alone=alone)
     if opinions and scored:
-        _say_where_opinions_are(scored[0], loading, registry and store.url)
+        _say_where_opinions_are(scored[0], loading, store)
     failed = [cell for cell in cells if cell.error]
     if failed:
         if len(failed) > 1 or scored:
@@ -142,15 +142,16 @@ def _say(cell: Cell, *, alone: bool) -> None:
         remark(f"{cell.model} on {cell.task} is answered from the registry; --rescore scores anew")
 
 
-def _say_where_opinions_are(cell: Cell, loading: Loading, registry: str | None) -> None:
-    """Args: `registry`, as it may be shown; None is the default one."""
+def _say_where_opinions_are(cell: Cell, loading: Loading, store: Registry) -> None:
+    from plop_cli.runs.rerun import at
+
     if cell.run and cell.run.settings.get("adapter"):
         return
     words = ["plop", "recommend", cell.model, *(("--run", cell.run.id[:8]) if cell.run and cell.run.id else ())]
-    given = {name: getattr(loading, name) for name in ("dtype", "revision", "load_in")} | {"registry": registry}
-    for name, value in given.items():
+    for name in ("dtype", "revision", "load_in"):
+        value = getattr(loading, name)
         words += [f"--{name.replace('_', '-')}", value] if value not in (None, "auto") else []
-    remark(f"what EVA and ShortGPT say is kept with each run: {join([*words, '--opinions'])}")
+    remark(f"what EVA and ShortGPT say is kept with each run: {join([*words, *at(store), '--opinions'])}")
 
 
 def _show(run: Run, *, by: str, nfn_map: bool) -> None:

@@ -11,6 +11,12 @@ from transformers import PretrainedConfig, PreTrainedModel
 from plop_cli.errors import PlopError
 
 
+def uncompiled(model: nn.Module) -> nn.Module:
+    """The model that `torch.compile` was given, where this is what it gave back: of another class, with its weights."""
+    own: nn.Module = getattr(model, "_orig_mod", model)
+    return own
+
+
 def body(model: nn.Module) -> nn.Module:
     """The part of the model that the pass runs: without output head, and of a multimodal model the language model.
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
@@ -70,7 +71,7 @@ def linear_modules(model: nn.Module, include: Sequence[str] = ()) -> tuple[list[
     scored: list[tuple[str, nn.Module, str]] = []
     skipped: list[Skipped] = []
     for name, module in model.named_modules():
-        if next(module.parameters(recurse=False), None) is None:
+        if next(module.parameters(recurse=False), None) is None and not is_parametrized(module):
             continue
         if id(module) in inside and experts.observable(module):
             scored += [(f"{name}.{parameter}", module, parameter) for parameter in experts.parameters(module)]

@@ -107,13 +107,16 @@ def alpha(S: Spectrum, W: Matrix) -> float:
 def hill(S: Spectrum, W: Matrix) -> float:
     """The same of the larger half of the eigenvalues (Hill's estimator), as TempBalance and AlphaLoRA take it."""
     logs, slopes = _tails(S)
-    return float(slopes[len(logs) // 2])
+    slope = float(slopes[len(logs) // 2])
+    if math.isinf(slope):
+        raise Unsaid("the larger half of its singular values are all the same, and have no tail")
+    return slope
 
 
 def _tails(S: Spectrum) -> tuple[Spectrum, Spectrum]:
     """Logarithms of the eigenvalues, in ascending order, and the exponent of each tail: one begins at all but the last.
 
-    1 + n / Σ ln(λ / λ_min) over a tail's n eigenvalues; infinite where they are all the same.
+    1 + n / Σ ln(λ / λ_min) over a tail's n eigenvalues; infinite where they are all the same but for rounding.
     """
     eigenvalues = np.square(S[::-1])
     eigenvalues = eigenvalues[eigenvalues > LEAST_EIGENVALUE]
@@ -128,8 +131,8 @@ def _tails(S: Spectrum) -> tuple[Spectrum, Spectrum]:
         raise Unsaid("its singular values are all the same, and have no tail")
     sizes = np.arange(len(logs), 1, -1)
     sums = np.cumsum(logs[::-1])[::-1][:-1] - sizes * logs[:-1]
-    with np.errstate(divide="ignore"):
-        return logs, np.where(sums > 0, 1 + sizes / np.maximum(sums, 0), math.inf)
+    alike = logs[-1] - logs[:-1] < ALIKE
+    return logs, np.where(alike, math.inf, 1 + sizes / np.where(alike, 1, sums))
 
 
 def _distance(logs: Spectrum, slope: float) -> float:

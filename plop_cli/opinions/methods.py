@@ -64,8 +64,8 @@ METHODS = {
         Method("snr", "Spectrum's SNR", "weights", False, "Spectrum, arXiv 2406.06623", version=3),
         Method("stable-rank", "stable rank", "weights", False, "Rudelson and Vershynin 2007"),
         Method("effective-rank", "effective rank", "weights", False, "Roy and Vetterli 2007"),
-        Method("alpha", "heavy tail α", "weights", False, "WeightWatcher, arXiv 2002.06716", version=2),
-        Method("hill", "heavy tail α, Hill", "weights", False, "AlphaLoRA, arXiv 2410.10054", version=2),
+        Method("alpha", "heavy tail α", "weights", False, "WeightWatcher, arXiv 2002.06716", version=3),
+        Method("hill", "heavy tail α, Hill", "weights", False, "AlphaLoRA, arXiv 2410.10054", version=3),
         Method("eva", "explained variance", "activations", False, "EVA, arXiv 2410.07170", version=3),
         Method("influence", "block influence", "activations", False, "ShortGPT, arXiv 2403.03853"),
     )

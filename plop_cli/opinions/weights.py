@@ -4,11 +4,13 @@
     opinions["kappa"].values
 
 Few matrices at a time are in float64: weights may lie on a GPU, in main memory or on a disk. What has no readable
-weight (quantized layers), or a forward of its own, is asked for its columns: unit vectors come out as them.
+weight (quantized layers), or a forward of its own, is asked for its columns: unit vectors come out as them. No text is
+read, so inputs are taken to be of the size that a norm in front of a layer makes them: √features.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections import deque
@@ -26,6 +28,8 @@ from plop_cli.errors import PlopError
 from plop_cli.method.nfn import unit_probes
 from plop_cli.network import experts, own_forward
 from plop_cli.network.adapters import has_adapters
+from plop_cli.network.body import uncompiled
+from plop_cli.network.hooks import evaluating
 from plop_cli.network.modules import LinearModule, linear_modules
 from plop_cli.network.offload import fetched, is_offloaded
 from plop_cli.opinions.measures import Matrix, Spectrum, Unsaid, of_spectrum
@@ -55,6 +59,12 @@ def of_weights(model: nn.Module) -> dict[str, Opinion]:
     """
     if has_adapters(model):
         raise PlopError(ADAPTED)
+    model = uncompiled(model)
+    with evaluating(model):
+        return _of_weights(model)
+
+
+def _of_weights(model: nn.Module) -> dict[str, Opinion]:
     modules, skipped = linear_modules(model)
     stacks = [each for each in skipped if experts.stacked(model.get_submodule(each.name))]
     _check_there(modules)
@@ -140,7 +150,7 @@ def _look(W: Tensor) -> _Seen:
 def _matrices(modules: list[LinearModule]) -> Iterator[tuple[LinearModule, Tensor | str]]:
     for _, group in groupby(modules, key=lambda module: id(module.module)):
         own = list(group)
-        with torch.no_grad(), fetched(own[0].module) as forward:
+        with fetched(own[0].module) as forward:
             for module in own:
                 yield module, _readable(module, forward)
 
@@ -170,6 +180,8 @@ def _matrix(module: LinearModule, forward: Any) -> Tensor:
     linear: Any = module.module
     if module.expert is not None:
         return experts.matrices(linear, module.parameter)[module.expert]
+    if "weight" in vars(linear):  # no parameter: a hook sets it anew before each forward (weight_norm)
+        linear(torch.zeros(1, module.in_features, dtype=linear.weight.dtype, device=linear.weight.device))
     weight: Tensor = linear.get_parameter("weight") if "weight" in linear._parameters else linear.weight
     readable = type(weight) in (Tensor, nn.Parameter) and weight.is_floating_point() and weight.itemsize > 1
     plain = own_forward.is_plain(linear)
@@ -177,8 +189,9 @@ def _matrix(module: LinearModule, forward: Any) -> Tensor:
         return weight.mT if isinstance(linear, Conv1D) else weight
     # Not off a dequantized copy: bitsandbytes repacks weights in their first forward on some CPUs.
     dtype = next((p.dtype for p in (linear.bias, weight) if p is not None and p.dtype.itemsize > 1), torch.float32)
-    u = unit_probes(module.in_features, seed=0).to(weight.device, dtype)
+    u, size = unit_probes(module.in_features, seed=0).to(weight.device, dtype), math.sqrt(module.in_features)
     _, W = own_forward.without_bias(linear, linear if linear._forward_hooks else forward, u)
-    if not plain and not own_forward.is_linear(W, u, W(u)):
+    large = own_forward.sized(W, size)
+    if not plain and not own_forward.is_linear(large, u, large(u)):
         raise Unsaid(own_forward.NOT_LINEAR)
-    return torch.cat([columns.float() for columns in own_forward.columns(W, u, 1.0)]).mT
+    return torch.cat([columns.float() for columns in own_forward.columns(W, u, size)]).mT

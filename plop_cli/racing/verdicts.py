@@ -185,10 +185,14 @@ def _verdict(entry: Entry, base: Entry, gap: Gap | None, p: float) -> str:
 
 
 def best(race: Race) -> list[Standing]:
-    """Those of whom none is behind the leader beyond chance, lowest loss first; empty where no lap was finished."""
+    """Those of whom none is behind the leader beyond chance, lowest loss first; empty where no lap was finished.
+
+    Nor is any of them worse than the baseline, or is the baseline where another is better.
+    """
     ran = [each for each in stand(race) if each.seeds]
     if not ran:
         return []
+    base, verdicts = baseline_of(race), {each.verdict for each in ran}
     leader = ran[0]
     own = finals(race, leader.entry)
     others, chances = ran[1:], []
@@ -196,7 +200,9 @@ def best(race: Race) -> list[Standing]:
         laps = finals(race, each.entry)
         seeds = common(own, laps)
         chances.append(crossed(table_of(laps, seeds) - table_of(own, seeds)).p if seeds else math.nan)
-    return [leader, *(each for each, p in zip(others, holm(chances), strict=True) if not p < LEVEL)]
+    told = zip(others, holm(chances), strict=True)
+    even = [each for each, p in told if not p < LEVEL and each.verdict != WORSE]
+    return [leader, *(each for each in even if each.entry != base or BETTER not in verdicts)]
 
 
 def winner(race: Race) -> Standing | None:

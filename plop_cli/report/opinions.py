@@ -80,7 +80,7 @@ def _matrix(model: str, answers: Sequence[Answer], registry: Registry) -> Matrix
     types = {short(module.type) for module in run.modules}
     left_out = refused(run.architecture, types)
     said = beside(*known, count=default_count(len(types) - len(left_out)), exclude=left_out)
-    if all(each.order.method.key in ("nfn", "nfn-squared") for each in said):
+    if all(opinion.method in ("nfn", "nfn-squared") for own in known for opinion in own):
         return None
     order = [kind.type for kind in said[0].order.types]
     order += sorted({kind.type for each in said for kind in each.order.types} - {*order})
@@ -90,7 +90,7 @@ def _matrix(model: str, answers: Sequence[Answer], registry: Registry) -> Matrix
         tuple(order),
         tuple(_row(each, order) for each in said if each.order.types),
         _layers(said),
-        tuple(_left_out([each.opinion for each in said])),
+        (*_left_out([each.opinion for each in said]), *_not_of_all(known, [answer.task for answer in answers])),
     )
 
 
@@ -133,3 +133,11 @@ def _left_out(opinions: Sequence[Opinion]) -> Iterator[str]:
             first, count = opinion.left_out[0], len(opinion.left_out)
             more = f" and {count - 1} more" if count > 1 else ""
             yield f"{METHODS[opinion.method].name} leaves out {short(first.name)}{more}: {short(first.reason)}"
+
+
+def _not_of_all(known: Sequence[Sequence[Opinion]], tasks: Sequence[str]) -> Iterator[str]:
+    """Which methods have looked at some of the tasks, and so are not in the mean."""
+    methods = [{opinion.method for opinion in own} for own in known]
+    for key in (key for key in METHODS if any(key in own for own in methods)):
+        if without := [short(task) for own, task in zip(methods, tasks, strict=True) if key not in own]:
+            yield f"{METHODS[key].name} was not asked for on {listed(without)}"

@@ -132,14 +132,12 @@ def as_asked(identity: Identity, run: Run, registry: Registry, note: Callable[[s
     """
     if identity.names(run):
         return run
-    for known in registry.runs(key=run.key):
-        if identity.names(known):
-            return registry.get(known.id)
     own = identity.called(run)
+    known = next((known for known in registry.runs(key=run.key) if identity.names(known)), None)
     if rank() > 0:
-        return own
+        return registry.get(known.id) if known else own
     try:
-        named = registry.add(own, registry.matrix(run.id))
+        named = registry.get(known.id) if known else registry.add(own, registry.matrix(run.id))
         if said := registry.opinions.of_run(run.id):
             registry.opinions.keep_of_run(named.id, said.values())
         return named

@@ -7,7 +7,7 @@ wanted("eva", run, registry)               # PlopError with the command that mak
 from __future__ import annotations
 
 import shlex
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from itertools import pairwise
 
 from plop_cli.errors import PlopError
@@ -15,7 +15,8 @@ from plop_cli.method.estimates import default_count
 from plop_cli.opinions.methods import METHODS, OF_ACTIVATIONS
 from plop_cli.opinions.ordering import Ordering, of_run, ordering
 from plop_cli.placement.refused import refused
-from plop_cli.runs.rerun import command
+from plop_cli.runs.rerun import at, command
+from plop_cli.words import listed
 from plop_registry import Opinion, Registry, Run
 
 
@@ -51,17 +52,24 @@ def wanted(method: str, run: Run, registry: Registry) -> Opinion:
     """What a method says of a run's model. Raises PlopError where that is not kept: what would make it."""
     if found := kept(run, registry).get(method):
         return found
-    line = command(run)
-    if METHODS[method].looks_at == "weights":
-        if run.settings.get("adapter"):
-            raise PlopError(
-                f"{METHODS[method].name} is of the weights that adapters are put on, and run {run.id} "
-                "has one merged in; leave the run out"
-            )
-        line = shlex.join(_of_weights(shlex.split(line)))
-    else:
-        line += " --opinions"
-    raise PlopError(f"{METHODS[method].name} of {run.model_name} is not in the registry; {line} puts it there")
+    if METHODS[method].looks_at == "weights" and run.settings.get("adapter"):
+        raise PlopError(
+            f"{METHODS[method].name} is of the weights that adapters are put on, and run {run.id} "
+            "has one merged in; leave the run out"
+        )
+    raise PlopError(lacking([method], run, registry))
+
+
+def lacking(methods: Sequence[str], run: Run, registry: Registry) -> str:
+    """That the registry does not have what these methods say, all of activations or all of weights; and the remedy."""
+    words = shlex.split(command(run))
+    words = _of_weights(words) if METHODS[methods[0]].looks_at == "weights" else [*words, "--opinions"]
+    what = listed([METHODS[method].name for method in methods])
+    verb, them = ("is", "it") if len(methods) == 1 else ("are", "them")
+    remedy = f"{shlex.join([*words, *at(registry)])} puts {them} there"
+    if run.model_label.startswith("checkpoint-"):
+        remedy += "; where a training's callback scored weights in memory, score what it saved, and take that run"
+    return f"{what} of {run.model_name} {verb} not in the registry; {remedy}"
 
 
 def ordering_of(method: str, run: Run, registry: Registry) -> Ordering:

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from plop_cli.models.quantization import LOAD_IN
 from plop_cli.texts.formats import format_of
-from plop_registry import Run
+from plop_registry import Registry, Run
+from plop_registry.location import locate
 
 _LOAD_IN = {name: wanted for wanted, name in LOAD_IN.items()}
 """A checkpoint may be quantized to these already; `plop score` then says to leave the option out."""
@@ -41,6 +42,11 @@ def command(run: Run, *, paths: bool = True) -> str:
     for tower in run.settings.get("include", ()):
         words += ["--include", tower]
     return shlex.join(words)
+
+
+def at(registry: Registry) -> list[str]:
+    """The option that names this registry in a command, without its password; nothing for the default one."""
+    return [] if registry.url == locate().shown else ["--registry", registry.url]
 
 
 def _model(run: Run) -> str:

@@ -22,6 +22,7 @@ from plop_cli.method.choice import PLOP, Rule, looks, sure
 from plop_cli.method.estimates import Array
 from plop_cli.models.quantization import quantization_of
 from plop_cli.network.adapters import merged, refuse_prompts
+from plop_cli.network.body import uncompiled
 from plop_cli.network.forward import Forward, check_length, forward
 from plop_cli.network.hooks import evaluating
 from plop_cli.network.modules import LinearModule, linear_modules
@@ -88,7 +89,7 @@ def score(
     Raises PlopError where nothing can be scored: no texts, no tokens, no linear module, a text too long for the model.
     """
     refuse_prompts(model)
-    with merged(model) as plain:
+    with merged(uncompiled(model)) as plain:
         return _scored(
             plain,
             tokenizer,

@@ -104,7 +104,7 @@ def test_weights_in_another_precision_differ_by_that_and_not_by_the_task(
 @pytest.mark.parametrize(
     ("signal", "said"),
     [
-        ("snr", f"Spectrum's SNR of org/m1 is not in the registry; plop opinions org/m1@{'1' * 40} puts it there"),
+        ("snr", f"Spectrum's SNR of org/m1 is not in the registry; plop opinions org/m1@{'1' * 40} --registry "),
         ("alpha", "heavy tail α of org/m0 is not in the registry; plop opinions org/m0@"),
         ("eva", "explained variance of org/m0 is not in the registry; plop score org/m0@"),
     ],
@@ -114,7 +114,18 @@ def test_what_is_not_kept_is_refused_with_the_command_that_makes_it(two: Path, s
     assert (result.exit_code, result.stdout) == (1, "")
     assert said in result.stderr
     assert result.stderr.count("\n") == 1
-    assert signal != "eva" or "--opinions puts it there" in result.stderr
+    assert result.stderr.endswith(f"--registry {two} puts it there\n")
+    assert signal != "eva" or " --opinions --registry" in result.stderr
+
+
+def test_a_run_of_a_training_names_what_it_saved(two: Path, make_run: MakeRun) -> None:
+    """Its revision is of weights in memory, and no command gives that again."""
+    with Registry(two) as registry:
+        run, matrix = make_run(3, model_id="org/m0", model_label="checkpoint-20", model_revision="9" * 64)
+        run = registry.add(run, matrix)
+    result = compare(two, "org/m1/gsm8k", run.id, "--signal", "kappa")
+    assert result.exit_code == 1
+    assert "where a training's callback scored weights in memory, score what it saved, and take that" in result.stderr
 
 
 def test_weights_of_a_revision_say_nothing_of_an_adapter_merged_into_them(two: Path, make_run: MakeRun) -> None:

@@ -7,6 +7,7 @@ import math
 import shlex
 import shutil
 from collections import defaultdict
+from fnmatch import fnmatch
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -43,13 +44,13 @@ def values(opinion: Opinion) -> dict[str, float]:
     return {each.name: each.value for each in opinion.values}
 
 
-def inputs_of(model: nn.Module, texts: list[str]) -> dict[str, Tensor]:
+def inputs_of(model: nn.Module, texts: list[str], tokenizer: Any = None, layers: str = "*") -> dict[str, Tensor]:
     """What comes into each module, text by text: every fourth token as `Watcher` counts them."""
     seen = defaultdict[str, list[Tensor]](list)
-    modules, _ = linear_modules(model)
+    modules = [module for module in linear_modules(model)[0] if fnmatch(str(module.layer), layers)]
     hooks = [m.module.register_forward_hook(lambda _, args, __, n=m.name: seen[n].append(args[0][0])) for m in modules]
     with torch.no_grad():
-        for ids in tokenize(byte_tokenizer(), texts, max_length=256, chat=False).ids:
+        for ids in tokenize(tokenizer or byte_tokenizer(), texts, max_length=256, chat=False).ids:
             model.base_model(input_ids=torch.tensor([ids]))
     for hook in hooks:
         hook.remove()
@@ -60,8 +61,9 @@ def inputs_of(model: nn.Module, texts: list[str]) -> dict[str, Tensor]:
 
 
 def share(z: Tensor) -> float:
-    S = np.linalg.svd((z - z.mean(dim=0)).numpy(), compute_uv=False) ** 2
-    return float(S[:RANK].sum() / S.sum())
+    z = z - z.mean(dim=0)
+    variances = np.linalg.eigvalsh((z @ z.mT if len(z) < z.shape[1] else z.mT @ z).numpy())[::-1]
+    return float(variances[:RANK].sum() / variances.sum())
 
 
 @pytest.mark.parametrize("batch_tokens", [64, 512])
@@ -91,6 +93,18 @@ def test_influence_is_that_of_texts_alone_however_they_are_batched() -> None:
     for batch_tokens in (64, 512):
         found = values(asked(model, batch_tokens=batch_tokens)["influence"])
         assert found == {name: pytest.approx(fmean(each), rel=1e-4) for name, each in sums.items()}
+
+
+def test_eva_of_real_weights_is_that_of_all_inputs_but_for_a_little_and_whatever_the_batches() -> None:
+    model, tokenizer = smollm2()
+    texts = sample_texts("math", 64)
+    found = values(asked(model, tokenizer, texts)["eva"])
+    exact = {name: share(z) for name, z in inputs_of(model, texts, tokenizer, layers="[36]").items()}
+    assert len(exact) == 14
+    for name, expected in exact.items():
+        assert 0.94 * expected < found[name] < 1.001 * expected, name
+    small = values(asked(model, tokenizer, texts, batch_tokens=128)["eva"])
+    assert small == {name: pytest.approx(value, rel=1e-3) for name, value in found.items()}
 
 
 def test_eva_is_what_pefts_own_hook_finds_on_real_weights_and_texts() -> None:

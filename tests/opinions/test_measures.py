@@ -102,6 +102,16 @@ def test_the_tail_is_the_best_of_all(kind: str) -> None:
         ("hill", np.full(30, 1e-4), "0 of its eigenvalues are over 1e-05"),
         ("alpha", np.ones(30), "all the same, and have no tail"),
         ("hill", 1 + 1e-6 * np.linspace(1, 0, 30), "all the same, and have no tail"),  # orthogonal, in float32
+        (
+            "hill",
+            np.r_[np.full(40, 3.0), np.linspace(2, 1, 24)],
+            "the larger half of its singular values are all the same",
+        ),
+        (
+            "hill",
+            np.r_[3 + 1e-7 * np.linspace(1, 0, 40), np.linspace(2, 1, 24)],
+            "the larger half",
+        ),  # clipped, in float32
         ("kappa", np.array([1e308, 1e-320]), "too large or too small for float64"),
         ("kappa", np.array([1e-10, 1e-12]), "all below the 1e-08 that PEFT adds"),
         ("snr", np.array([3.0, 2.0, 1.0, *[1e-16] * 29]), "all of its singular values are signal"),

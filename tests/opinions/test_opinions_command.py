@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 import subprocess
 import sys
@@ -333,3 +334,28 @@ def test_python_has_the_same_orders(plop: Plop, tiny: Path, registry: Path) -> N
     methods = document(plop("opinions", tiny, "-f", "json"))["methods"]
     orders = second_opinions(str(tiny), registry=registry)
     assert {key: list(order.chosen) for key, order in orders.items()} == {m["method"]: m["chosen"] for m in methods}
+
+
+def test_the_same_weights_under_another_name_have_what_was_looked_at_since(
+    plop: Plop, tiny: Path, words: Path, tmp_path: Path
+) -> None:
+    copy = shutil.copytree(tiny, tmp_path / "copy")
+    for folder, more in ((copy, ()), (tiny, ()), (tiny, ("--opinions",)), (copy, ("--opinions",))):
+        assert plop("score", folder, "--task", words, *more).exit_code == 0
+    placement = document(plop("recommend", copy, "--task", words, "--opinions", "-f", "json"))
+    assert {"eva", "influence"} <= {each["method"] for each in placement["opinions"]}
+
+
+def test_what_was_not_looked_at_in_a_run_is_said_with_the_command_that_does(
+    plop: Plop, tiny: Path, words: Path, tmp_path: Path
+) -> None:
+    elsewhere = tmp_path / "elsewhere.db"
+    run = document(plop("score", tiny, "--task", words, "--json", "--registry", elsewhere))["run_id"]
+    result = plop("recommend", tiny, "--run", run, "--opinions", "--registry", elsewhere)
+    assert result.exit_code == 0
+    said = " ".join(result.stderr.split())
+    assert "explained variance and block influence of tiny are not in the registry; plop score" in said
+    command = said.partition("; plop ")[2].partition(" puts them there")[0]
+    assert f"--registry {elsewhere}" in command
+    again = document(plop(*shlex.split(command), "--json"))["run_id"]
+    assert "explained variance" in plop("recommend", tiny, "--run", again, "--opinions", "--registry", elsewhere).stdout

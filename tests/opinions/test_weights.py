@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -245,3 +246,65 @@ def test_weights_whose_squares_float64_does_not_hold_are_left_out_where_these_co
 def test_a_model_with_adapters_is_refused() -> None:
     with pytest.raises(PlopError, match="give the base model, without an adapter"):
         of_weights(get_peft_model(qwen2(), LoraConfig(target_modules=["q_proj"])))
+
+
+class Dropping(torch.nn.Linear):
+    """Drops outputs while it is trained."""
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.dropout(super().forward(input), 0.1, self.training)
+
+
+def test_a_model_in_training_is_looked_at_as_it_is_after_and_left_as_it_was() -> None:
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(Dropping(40, 40)).train()
+    W = model[0].get_parameter("weight").detach().double().numpy()
+    before = torch.get_rng_state()
+    (value,) = by_name(of_weights(model)["kappa"]).values()
+    assert value == pytest.approx(np.linalg.cond(W), rel=1e-4)
+    assert model[0].training
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+class Rounding(torch.nn.Linear):
+    """Rounds its inputs in fixed steps, as a static quantizer does."""
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        return super().forward(torch.round(input / 0.25) * 0.25)
+
+
+def test_a_layer_that_rounds_its_inputs_is_asked_at_a_size_that_inputs_have() -> None:
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(Rounding(256, 64))
+    (value,) = by_name(of_weights(model)["kappa"]).values()
+    assert value == pytest.approx(np.linalg.cond(model[0].get_parameter("weight").detach().double().numpy()), rel=1e-3)
+
+
+def test_a_weight_that_is_made_of_others_is_that_of_the_next_forward() -> None:
+    torch.manual_seed(0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = torch.nn.Sequential(torch.nn.utils.weight_norm(torch.nn.Linear(40, 40)))
+    with torch.no_grad():
+        model[0].get_parameter("weight_g").mul_(torch.linspace(1, 5, 40)[:, None])
+        bias = model(torch.zeros(1, 40))
+        W = (model(torch.eye(40)) - bias).T.double().numpy()
+        model[0].get_parameter("weight_g").div_(torch.linspace(1, 5, 40)[:, None])
+        model(torch.zeros(1, 40))
+        model[0].get_parameter("weight_g").mul_(torch.linspace(1, 5, 40)[:, None])
+    assert by_name(of_weights(model)["kappa"]) == {"0": pytest.approx(np.linalg.cond(W), rel=1e-3)}
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_parametrized_weight_is_read(bias: bool) -> None:
+    torch.manual_seed(0)
+    plain = torch.nn.Linear(40, 30, bias=bias)
+    expected = by_name(of_weights(torch.nn.Sequential(plain))["kappa"])
+    found = of_weights(torch.nn.Sequential(torch.nn.utils.parametrizations.weight_norm(plain)))["kappa"]
+    assert by_name(found) == {"0": pytest.approx(expected["0"], rel=1e-4)}
+
+
+def test_a_compiled_model_is_the_model_that_was_compiled() -> None:
+    model = qwen2()
+    plain, compiled = of_weights(model)["kappa"], of_weights(cast(torch.nn.Module, torch.compile(model)))["kappa"]
+    assert (compiled.values, compiled.settings) == (plain.values, plain.settings)

@@ -157,6 +157,22 @@ def test_of_those_that_cannot_be_told_apart_the_smallest_is_taken_and_the_senten
     assert verdicts == {"PLoP": "", "MLP": "cannot be told", "Attn": "worse"}
 
 
+def test_the_sentence_holds_to_what_the_table_says_of_the_baseline() -> None:
+    """The leader varies too much to be told from PLoP, which another one beats all the same."""
+    draw = np.random.default_rng(9)
+    hard = draw.normal(1, 0.3, (1, 60))
+    tables = {name: hard + draw.normal(0, 0.002, (3, 60)) for name in ("PLoP", "MLP", "Attn")}
+    tables["MLP"] -= 0.02
+    tables["Attn"] += draw.normal(0, 0.5, (3, 60))
+    tables["Attn"] -= tables["Attn"].mean() - tables["MLP"].mean() + 0.001
+    race = made_race(tables, parameters={"PLoP": 900, "MLP": 1000, "Attn": 1000})
+    assert {each.entry.name: each.verdict for each in stand(race)} == {
+        "Attn": "cannot be told", "MLP": "better", "PLoP": ""
+    }  # fmt: skip
+    assert [each.entry.name for each in best(race)] == ["Attn", "MLP"]
+    assert answer(race).startswith("Attn and MLP cannot be told apart; PLoP is behind.")
+
+
 def test_a_race_without_laps_says_that_nothing_can_be_said() -> None:
     race = made_race({"PLoP": np.empty((0, 5)), "MLP": np.empty((0, 5))})
     assert answer(race) == "No contestant has finished a lap, so nothing can be said."

@@ -491,6 +491,7 @@ def test_opinions_of_other_weights_or_of_one_task_alone_are_in_no_matrix(registr
     store(registry, "org/other", number=6)
     (matrix,) = tell(registry.runs()[::-1], registry).opinions
     assert (matrix.tasks, [row.method for row in matrix.rows][-1]) == (("math", "code", "logic"), "Spectrum's SNR")
+    assert "explained variance was not asked for on logic" in matrix.left_out
     assert tell([bare], registry).opinions[0].tasks == ("logic",)
 
 
@@ -504,6 +505,15 @@ def test_revisions_of_a_model_are_not_averaged(registry: Registry) -> None:
     assert newer.model == "org/llama (ffffffff)"
     assert [row.tau for row in newer.rows if row.method == "condition number κ"] == ["+1.00"]
     assert [row.tau for row in former.rows if row.method == "condition number κ"] == ["−1.00"]
+
+
+def test_what_was_asked_for_on_one_task_alone_is_said(registry: Registry) -> None:
+    runs = [store(registry, task=task, number=number) for number, task in enumerate(("math", "code"))]
+    values = [ModuleValue(module.name, module.type, 0.5) for module in runs[0].modules]
+    registry.opinions.keep_of_run(runs[0].id, [METHODS["eva"].opinion(values, seconds=1)])
+    (matrix,) = tell(runs, registry).opinions
+    assert [row.method for row in matrix.rows] == ["NFN", "NFN, squared"]
+    assert matrix.left_out == ("explained variance was not asked for on code",)
 
 
 def test_a_method_without_types_that_may_be_adapted_is_not_said_to_tell_layers_apart(registry: Registry) -> None:
