@@ -69,7 +69,7 @@ def weightwatcher(model: Any) -> Mapping[str, float]:
 def activations(model: Any, tokenizer: Any, repeats: int) -> None:
     """In CPU seconds of one thread, which other work on the machine does not change much."""
     torch.set_num_threads(1)
-    texts = load_task("sample/math", samples=100).texts
+    texts = [text for task in ("math", "code", "history", "logic") for text in load_task(f"sample/{task}").texts]
     seconds: dict[bool, list[float]] = {False: [], True: []}
     score(model, tokenizer, texts[:8], opinions=True)  # warms up
     for _ in range(repeats):

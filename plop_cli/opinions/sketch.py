@@ -64,7 +64,7 @@ class Sketch:
     origin: Tensor
     total: Tensor
     squares: Tensor
-    waiting: Tensor
+    waiting: tuple[Tensor, ...] = ()
     tokens: int = 0
     fresh: int = 0
     """How many tokens there were when Q was taken."""
@@ -74,20 +74,23 @@ class Sketch:
         """Of no inputs yet."""
         Q = _random(features, min(features, WIDTH)).to(device)
         nothing = Q.new_zeros(features)
-        return cls(Q, torch.zeros_like(Q), nothing, nothing, Q.new_zeros(()), Q.new_zeros(0, features))
+        return cls(Q, torch.zeros_like(Q), nothing, nothing, Q.new_zeros(()))
 
     def after(self, z: Tensor) -> Sketch:
-        """The sketch of these inputs (tokens, features) too; this one stays what it is."""
-        waiting = torch.cat([self.waiting.to(z.dtype), z])
-        whole = len(waiting) - len(waiting) % BLOCK
+        """The sketch of these inputs (tokens, features) too; this one stays what it is. `z` is kept, and not copied."""
+        waiting = (*self.waiting, z)
+        if sum(map(len, waiting)) < BLOCK:
+            return replace(self, waiting=waiting)
+        ends = tuple(range(BLOCK, sum(map(len, waiting)) + 1, BLOCK))
+        *blocks, rest = torch.tensor_split(torch.cat(waiting), ends)
         sketch = self
-        for start in range(0, whole, BLOCK):
-            sketch = sketch._plus(waiting[start : start + BLOCK])
-        return replace(sketch, waiting=waiting[whole:].clone())
+        for block in blocks:
+            sketch = sketch._plus(block)
+        return replace(sketch, waiting=(rest.clone(),))
 
     def state(self) -> State:
         """What is known by now; of no tokens nothing."""
-        known = self._plus(self.waiting) if len(self.waiting) else self
+        known = self._plus(torch.cat(self.waiting)) if any(map(len, self.waiting)) else self
         mean, number = known.total.double().cpu() / max(1, known.tokens), known.tokens
         trace = float(known.squares) - number * float(mean.square().sum())
         return State(number, known.origin.double().cpu() + mean, trace, known._rows().double().cpu())
@@ -96,20 +99,17 @@ class Sketch:
         z = block.float()
         if not self.tokens:
             self = replace(self, origin=z.mean(dim=0), fresh=len(z))
-            for _ in range(2):
-                self = replace(self, Q=_turned(self._with(z).SQ))
-        added = self._with(z)
-        return added if added.tokens < RENEWED * self.fresh else added._renewed()
-
-    def _with(self, z: Tensor) -> Sketch:
         z = z - self.origin
-        return replace(
+        for _ in range(0 if self.tokens else 2):
+            self = replace(self, Q=_turned(z.mT @ (z @ self.Q)))
+        added = replace(
             self,
             SQ=torch.addmm(self.SQ, z.mT, z @ self.Q),
             total=self.total + z.sum(dim=0),
             squares=self.squares + torch.linalg.vector_norm(z).square(),
             tokens=self.tokens + len(z),
         )
+        return added if added.tokens < RENEWED * self.fresh else added._renewed()
 
     def _renewed(self) -> Sketch:
         """With Q from S Q."""

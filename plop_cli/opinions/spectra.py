@@ -32,8 +32,12 @@ def singular_values(W: Tensor) -> Tensor:
 
 def eps_of(W: Tensor) -> float:
     """How far apart the numbers in W are, in relation to them: they may have been kept in less than they are in now."""
-    dtype = next((each for each in (torch.bfloat16, torch.float16) if torch.equal(W.to(each).to(W.dtype), W)), W.dtype)
-    return torch.finfo(dtype).eps
+    coarser = (each for each in (torch.bfloat16, torch.float16) if all(_fits(some, each) for some in (W[:1], W)))
+    return torch.finfo(next(coarser, W.dtype)).eps
+
+
+def _fits(W: Tensor, dtype: torch.dtype) -> bool:
+    return torch.equal(W.to(dtype).to(W.dtype), W)
 
 
 def _gram(W: Tensor) -> Tensor:
