@@ -56,7 +56,7 @@ class Sketch:
     """Of the inputs so far, on their device, moved by `origin`, the mean of the first ones, so that float32 will do.
 
     `total` (features,) is their sum, `squares` that of their squared norms, `SQ` the sum of z zᵀQ, (features, width).
-    `waiting` are those that are no block yet, which nothing else has in it.
+    `waiting` are those that make no block yet, and are in nothing else.
     """
 
     Q: Tensor
@@ -91,9 +91,9 @@ class Sketch:
     def state(self) -> State:
         """What is known by now; of no tokens nothing."""
         known = self._plus(torch.cat(self.waiting)) if any(map(len, self.waiting)) else self
-        mean, number = known.total.double().cpu() / max(1, known.tokens), known.tokens
+        mean, number = known.total.cpu().double() / max(1, known.tokens), known.tokens
         trace = float(known.squares) - number * float(mean.square().sum())
-        return State(number, known.origin.double().cpu() + mean, trace, known._rows().double().cpu())
+        return State(number, known.origin.cpu().double() + mean, trace, known._rows().cpu().double())
 
     def _plus(self, block: Tensor) -> Sketch:
         z = block.float()
