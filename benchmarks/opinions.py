@@ -1,11 +1,12 @@
 """Second opinions of the weights: what they take, and how far they are from the methods' own programs.
 
-    python benchmarks/opinions.py [--model demo] [--repeats 3]
+    python benchmarks/opinions.py [--model demo] [--repeats 3] [--activations]
 
 The time is that of all singular values and of everything that is said of them, in turn with a loop of
 `torch.linalg.svdvals` in float32 over the same matrices: medians, and their ratio. Then the largest relative difference
 of any module from PEFT's `find_kappa_target_modules`, from NumPy's reading of a definition, and, where
-`pip install --group weightwatcher` has been done, from WeightWatcher's α.
+`pip install --group weightwatcher` has been done, from WeightWatcher's α. With `--activations`, instead, what EVA and
+block influence add to a score, and how far EVA's sketch is from all of the same inputs.
 """
 
 from __future__ import annotations
